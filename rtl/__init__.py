@@ -1,0 +1,1 @@
+"""Synthesisable hardware of spikeloop, written in Amaranth."""

@@ -1,0 +1,269 @@
+"""The one object that hardware, golden model and host share: sizes, widths and options of a chip.
+
+Everything that is *not* in here (weights, thresholds, decays, number of steps, mismatch, ...) is programmed at run
+time over the link. Derived values (words per layer, base addresses, memory depths) are computed here and nowhere else.
+This module imports no hardware library, so that the host can use it without Amaranth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any
+
+MAGIC = 0x53504B4C
+"""First configuration register of every chip: the letters ``SPKL``."""
+
+VERSION = 1
+"""Version of registers, frames and memory map; a host refuses a chip with another one."""
+
+BIAS_BITS = 16
+"""Width of the signed per-neuron bias."""
+
+MAX_LAYERS = 8
+"""Input layer and at most seven layers of neurons (the register map has room for seven)."""
+
+MAX_STEPS = 65_534
+"""Longest presentation; first-spike times are 16 bits and 65535 means "none"."""
+
+
+class ConfigError(ValueError):
+    """A chip configuration that cannot be built; the message names the field, the value and what is allowed."""
+
+
+def _require(ok: bool, field: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"ChipConfig.{field} = {value!r}: must be {allowed}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class ChipConfig:
+    """Sizes, widths and options of one chip.
+
+    Parameters
+    ----------
+    layers
+        Number of inputs, then number of neurons of each layer, for example ``(30, 16, 2)``.
+    lanes
+        Synapses handled in one clock cycle; a power of two from 4 to 128.
+    weight_bits
+        Width of the signed weights, 2 to 16.
+    state_bits
+        Width of the signed synaptic current I and membrane V, 8 to 32; both saturate.
+    die_tables
+        Build the tables that distort the chip (:class:`host.die.Die`). ``False`` leaves the hardware out.
+    trace
+        Add the trace port: membrane before and after, spikes and gate of every neuron word.
+    learning, delay_slots, binary_weights
+        Reserved for on-chip learning, programmable delays and single-bit synapses; this version builds chips
+        without them and refuses other values.
+
+    Raises
+    ------
+    ConfigError
+        If a value is outside its range.
+    """
+
+    layers: tuple[int, ...]
+    lanes: int = 8
+    weight_bits: int = 8
+    state_bits: int = 24
+    die_tables: bool = True
+    trace: bool = False
+    learning: bool = False
+    delay_slots: int = 0
+    binary_weights: bool = False
+
+    def __post_init__(self) -> None:
+        layers = self.layers
+        _require(
+            isinstance(layers, (tuple, list)) and 2 <= len(layers) <= MAX_LAYERS,
+            "layers",
+            layers,
+            f"a sequence of 2 to {MAX_LAYERS} sizes (inputs first)",
+        )
+        for size in layers:
+            _require(_is_int(size) and 1 <= size <= 65_535, "layers", layers, "integers from 1 to 65535")
+        object.__setattr__(self, "layers", tuple(layers))
+        _require(
+            _is_int(self.lanes) and 4 <= self.lanes <= 128 and self.lanes.bit_count() == 1,
+            "lanes",
+            self.lanes,
+            "a power of two from 4 to 128",
+        )
+        _require(
+            _is_int(self.weight_bits) and 2 <= self.weight_bits <= 16,
+            "weight_bits",
+            self.weight_bits,
+            "an integer from 2 to 16",
+        )
+        _require(
+            _is_int(self.state_bits) and 8 <= self.state_bits <= 32,
+            "state_bits",
+            self.state_bits,
+            "an integer from 8 to 32",
+        )
+        for name in ("die_tables", "trace", "learning", "binary_weights"):
+            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
+        _require(not self.learning, "learning", self.learning, "False (this version has no on-chip learning)")
+        _require(
+            not self.binary_weights, "binary_weights", self.binary_weights, "False (this version has none)"
+        )
+        _require(
+            _is_int(self.delay_slots) and self.delay_slots == 0,
+            "delay_slots",
+            self.delay_slots,
+            "0 (this version has no programmable delays)",
+        )
+        _require(
+            self.weight_depth * self.lanes < 1 << 24,
+            "layers",
+            layers,
+            "small enough for 2**24 weights (padded to whole words of `lanes`)",
+        )
+
+    # ---- layers -------------------------------------------------------------------------------------------------
+
+    @property
+    def n_in(self) -> int:
+        """Number of input channels."""
+        return self.layers[0]
+
+    @property
+    def n_out(self) -> int:
+        """Number of neurons of the last layer."""
+        return self.layers[-1]
+
+    @property
+    def neuron_layers(self) -> tuple[int, ...]:
+        """Sizes of the layers of neurons (everything but the inputs)."""
+        return self.layers[1:]
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons on the chip."""
+        return sum(self.neuron_layers)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shape ``(n_pre, n_post)`` of each weight matrix."""
+        return tuple(pairwise(self.layers))
+
+    def words_of(self, size: int) -> int:
+        """Words of ``lanes`` elements that hold ``size`` elements."""
+        return -(-size // self.lanes)
+
+    @cached_property
+    def in_words(self) -> int:
+        """Words of ``lanes`` inputs."""
+        return self.words_of(self.n_in)
+
+    @cached_property
+    def words(self) -> tuple[int, ...]:
+        """Words of ``lanes`` neurons of each layer of neurons."""
+        return tuple(self.words_of(size) for size in self.neuron_layers)
+
+    # ---- memory map (addresses count words of `lanes` elements) --------------------------------------------------
+
+    @cached_property
+    def weight_base(self) -> tuple[int, ...]:
+        """Word address of the first row of each weight matrix; source j, word w sits at ``base + j * words + w``."""
+        sizes = (pre * words for (pre, _), words in zip(self.shapes, self.words, strict=True))
+        return tuple(accumulate(sizes, initial=0))[:-1]
+
+    @cached_property
+    def weight_depth(self) -> int:
+        """Words of the weight memory."""
+        return sum(pre * words for (pre, _), words in zip(self.shapes, self.words, strict=True))
+
+    @cached_property
+    def neuron_base(self) -> tuple[int, ...]:
+        """Word address of the first neuron word of each layer of neurons."""
+        return tuple(accumulate(self.words, initial=0))[:-1]
+
+    @cached_property
+    def neuron_depth(self) -> int:
+        """Words of the neuron memories."""
+        return sum(self.words)
+
+    @cached_property
+    def weights_per_link_word(self) -> int:
+        """Weights in one 32-bit word of the packed weight region: the largest power of two that fits."""
+        return min(self.lanes, 1 << ((32 // self.weight_bits).bit_length() - 1))
+
+    # ---- link ----------------------------------------------------------------------------------------------------
+
+    @property
+    def pixel_words(self) -> int:
+        """32-bit words of a frame of uint8 intensities, four to a word."""
+        return -(-self.n_in // 4)
+
+    @cached_property
+    def link_depth(self) -> int:
+        """Words of the receive buffer, hence longest frame; room for at least two frames of intensities."""
+        return max(1024, 1 << (2 * (self.pixel_words + 2) - 1).bit_length())
+
+    @property
+    def max_payload(self) -> int:
+        """Longest payload of a frame to the chip, in words (header and address need two)."""
+        return self.link_depth - 2
+
+    # ---- ranges --------------------------------------------------------------------------------------------------
+
+    @property
+    def weight_range(self) -> tuple[int, int]:
+        """Smallest and largest weight."""
+        return -(1 << (self.weight_bits - 1)), (1 << (self.weight_bits - 1)) - 1
+
+    @property
+    def state_range(self) -> tuple[int, int]:
+        """Smallest and largest current, membrane and threshold."""
+        return -(1 << (self.state_bits - 1)), (1 << (self.state_bits - 1)) - 1
+
+    @property
+    def bias_range(self) -> tuple[int, int]:
+        """Smallest and largest bias."""
+        return -(1 << (BIAS_BITS - 1)), (1 << (BIAS_BITS - 1)) - 1
+
+    # ---- JSON ----------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self) | {"layers": list(self.layers)}
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys: equal configurations give equal text."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ChipConfig:
+        """Inverse of :meth:`to_dict`; raises :class:`ConfigError` for unknown or missing fields."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown or "layers" not in values:
+            raise ConfigError(
+                f"chip configuration with fields {sorted(values)}: "
+                + (f"unknown {unknown}; " if unknown else "")
+                + f"allowed are {sorted(known)}, `layers` is needed"
+            )
+        if not isinstance(values["layers"], (list, tuple)):
+            raise ConfigError(f"ChipConfig.layers = {values['layers']!r}: must be a sequence of sizes")
+        return cls(**values | {"layers": tuple(values["layers"])})
+
+    @classmethod
+    def from_json(cls, text: str) -> ChipConfig:
+        """Inverse of :meth:`to_json`; raises :class:`ConfigError` for text that is no such configuration."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"chip configuration is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"chip configuration must be a JSON object, got {type(values).__name__}")
+        return cls.from_dict(values)

@@ -1,0 +1,271 @@
+"""The chip's address space, described once.
+
+The hardware, the golden model, the host's map and the table in ``docs/registers.md`` are all made from this module.
+It holds data only: no Amaranth, no host code.
+
+An address on the link has 32 bits: a region in the top eight, a word offset in the other 24.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from rtl.config import BIAS_BITS, MAGIC, VERSION, ChipConfig
+
+
+class Opcode(IntEnum):
+    """What a frame to the chip asks for; the answer carries the opcode with the top bit set."""
+
+    READ = 0x01
+    """Payload: one word, the number of words to read from the address on."""
+    WRITE = 0x02
+    """Payload: the words to write from the address on."""
+    SCATTER = 0x03
+    """Payload: pairs of a full address and a word; the address field of the frame is ignored."""
+    RUN = 0x10
+    """One sample. The address field is the sample's 32-bit random seed; payload: intensities or events."""
+
+
+ANSWER = 0x80
+"""Set in the opcode of every answer."""
+
+
+class Status(IntEnum):
+    """Lowest 16 bits of an answer's header."""
+
+    OK = 0
+    BAD_CRC = 1
+    BAD_LENGTH = 2
+    """Shorter or longer than the header says, or not the length this opcode needs."""
+    BAD_OPCODE = 3
+    BAD_ADDRESS = 4
+    """No such region, or past its end (the whole frame is refused)."""
+    DENIED = 5
+    """Reading a write-only region or writing a read-only one."""
+
+
+BAD_EVENTS = 1 << 31
+"""Set in the input-spike word of a RUN answer whose events were not ascending, too late or at no input."""
+
+
+class Region(IntEnum):
+    """Top eight bits of an address."""
+
+    REGISTERS = 0x00
+    WEIGHTS = 0x01
+    WEIGHT = 0x02
+    THRESHOLD = 0x03
+    BIAS = 0x04
+    DIE_SYNAPSE = 0x10
+    DIE_NEURON = 0x11
+    DIE_BIAS = 0x12
+    DIE_GLOBAL = 0x13
+
+
+REGION_SHIFT = 24
+
+
+class Encoding(IntEnum):
+    """Register ENCODING: what the payload of a RUN frame is and how it becomes spikes."""
+
+    RATE = 0
+    BERNOULLI = 1
+    EVENTS = 2
+
+
+class Reset(IntEnum):
+    """Field RESET of register MODE: what a spike does to the membrane."""
+
+    NONE = 0
+    ZERO = 1
+    SUBTRACT = 2
+
+
+@dataclass(frozen=True)
+class RegionInfo:
+    """One region of the address space: size in words (`depth`), element width, access, meaning."""
+
+    region: Region
+    depth: int
+    bits: int
+    readable: bool
+    writable: bool
+    doc: str
+
+
+def regions(cfg: ChipConfig) -> dict[Region, RegionInfo]:
+    """All regions of the chip `cfg`; the die tables are missing without ``die_tables``."""
+    lanes, per_word = cfg.lanes, cfg.weights_per_link_word
+    neurons = cfg.neuron_depth * lanes
+    table = [
+        RegionInfo(
+            Region.REGISTERS, REGISTER_SPACE, 32, True, True, "Configuration and control registers, see below."
+        ),
+        RegionInfo(
+            Region.WEIGHTS,
+            cfg.weight_depth * (lanes // per_word),
+            32,
+            True,
+            True,
+            f"Weights in bulk: {per_word} of {cfg.weight_bits} bits in a word, lowest lane lowest.",
+        ),
+        RegionInfo(
+            Region.WEIGHT,
+            cfg.weight_depth * lanes,
+            cfg.weight_bits,
+            False,
+            True,
+            "Single weights: offset = weight word * lanes + lane.",
+        ),
+        RegionInfo(
+            Region.THRESHOLD,
+            neurons,
+            cfg.state_bits,
+            True,
+            True,
+            "Firing threshold of a neuron, signed: offset = neuron word * lanes + lane.",
+        ),
+        RegionInfo(Region.BIAS, neurons, BIAS_BITS, True, True, "Bias of a neuron, signed; addressed alike."),
+    ]
+    if cfg.die_tables:
+        table += [
+            RegionInfo(
+                Region.DIE_SYNAPSE,
+                cfg.weight_depth * lanes,
+                31,
+                False,
+                True,
+                "Per synapse, addressed like single weights: [13:0] gain of a positive weight, [27:14] gain of a "
+                "negative weight, both signed in 1/256; [30:28] transfer class.",
+            ),
+            RegionInfo(
+                Region.DIE_NEURON,
+                neurons,
+                32,
+                False,
+                True,
+                "Per neuron: [15:0] threshold gain, signed, [31:16] membrane leak gain, unsigned; in 1/1024.",
+            ),
+            RegionInfo(
+                Region.DIE_BIAS, neurons, 31, False, True, "Per neuron: what DIE_SYNAPSE is for the bias."
+            ),
+            RegionInfo(
+                Region.DIE_GLOBAL,
+                DIE_GLOBAL_SPACE,
+                20,
+                False,
+                True,
+                "Offset 4*c + {0: slope (0..256, in 1/256), 1: offset, 2: cap (both in 1/16 weight)} of transfer class "
+                "c = 0..7; offset 32: amplitude of the membrane noise (16 bits).",
+            ),
+        ]
+    return {info.region: info for info in table}
+
+
+TRANSFER_CLASSES = 8
+DIE_GLOBAL_SPACE = 33
+DIE_NOISE_OFFSET = 32
+DIE_NEUTRAL_GAIN = 256
+DIE_NEUTRAL_RATIO = 1024
+DIE_UNLIMITED = (1 << 20) - 1
+"""Offset and cap of a transfer class that never bends."""
+
+
+@dataclass(frozen=True)
+class Register:
+    """One register: its offset in the region REGISTERS, width, sign, reset value, access and meaning.
+
+    `constant` is the value of a read-only register.
+    """
+
+    name: str
+    offset: int
+    bits: int
+    doc: str
+    signed: bool = False
+    reset: int = 0
+    constant: int | None = None
+
+    @property
+    def readonly(self) -> bool:
+        return self.constant is not None
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest value."""
+        return (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1) if self.signed else (0, (1 << self.bits) - 1)
+
+
+REGISTER_SPACE = 0x100
+SIZE_OFFSET = 0x10
+LAYER_OFFSET = 0x80
+LAYER_STRIDE = 0x10
+
+MODE_RESET = 0
+MODE_FIRE_ONCE = 2
+MODE_GATE_AT_THRESHOLD = 3
+"""Bit positions in register MODE."""
+
+RECORD_RASTER = 0
+RECORD_GATE = 1
+"""Bit positions in register RECORD."""
+
+
+def features(cfg: ChipConfig) -> int:
+    """Value of register FEATURES."""
+    return int(cfg.die_tables) | int(cfg.trace) << 1
+
+
+def global_registers(cfg: ChipConfig) -> list[Register]:
+    """Registers of the whole chip."""
+    return [
+        Register("MAGIC", 0x00, 32, "The letters SPKL.", constant=MAGIC),
+        Register("VERSION", 0x01, 32, "Version of registers, frames and memory map.", constant=VERSION),
+        Register("LAYERS", 0x02, 32, "Number of layers, inputs included.", constant=len(cfg.layers)),
+        Register("LANES", 0x03, 32, "Synapses handled in a clock cycle.", constant=cfg.lanes),
+        Register("WEIGHT_BITS", 0x04, 32, "Width of a weight.", constant=cfg.weight_bits),
+        Register("STATE_BITS", 0x05, 32, "Width of current, membrane and threshold.", constant=cfg.state_bits),
+        Register("FEATURES", 0x06, 32, "Bit 0: die tables. Bit 1: trace port.", constant=features(cfg)),
+        Register(
+            "LINK_DEPTH", 0x07, 32, "Words of the receive buffer: longest frame without CRC.", constant=cfg.link_depth
+        ),
+        *(
+            Register(f"SIZE{index}", SIZE_OFFSET + index, 32, f"Size of layer {index}.", constant=size)
+            for index, size in enumerate(cfg.layers)
+        ),
+        Register("STEPS", 0x40, 16, "Time steps of a sample, 1 to 65534 (0 acts as 1).", reset=1),
+        Register(
+            "ENCODING",
+            0x41,
+            2,
+            "Payload of RUN frames: 0 intensities, deterministic rate; 1 intensities, Bernoulli; 2 or 3 timed events.",
+        ),
+        Register("RECORD", 0x42, 2, "Streams in the answer to RUN. Bit 0: spike raster. Bit 1: gate raster."),
+    ]
+
+
+def layer_registers(cfg: ChipConfig, layer: int) -> list[Register]:
+    """Registers of one layer of neurons (`layer` counts from 0, the first layer after the inputs)."""
+    base, state = LAYER_OFFSET + layer * LAYER_STRIDE, cfg.state_bits
+    return [
+        Register(f"L{layer}_DECAY_SYN", base + 0, 13, "Decay of the synaptic current, ds, in 1/4096 (4096: no memory)."),
+        Register(f"L{layer}_DECAY_MEM", base + 1, 13, "Decay of the membrane, dm, in 1/4096 (4096: no memory)."),
+        Register(f"L{layer}_SHIFT", base + 2, 4, "Left shift of the weighted sum, sh."),
+        Register(
+            f"L{layer}_MODE",
+            base + 3,
+            4,
+            "[1:0] reset (0 none, 1 to zero, 2 subtract); [2] fire once; [3] gate centre counts from the threshold.",
+        ),
+        Register(f"L{layer}_RESET_AMOUNT", base + 4, state, "What a spike subtracts from the membrane.", signed=True),
+        Register(f"L{layer}_REFRACTORY", base + 5, 8, "Steps after a spike in which the neuron cannot fire."),
+        Register(f"L{layer}_GATE_CENTRE", base + 6, state, "Centre of the gate.", signed=True),
+        Register(f"L{layer}_GATE_WINDOW", base + 7, state, "Half width of the gate: open if |V - centre| < window."),
+    ]
+
+
+def registers(cfg: ChipConfig) -> list[Register]:
+    """Every register of the chip `cfg`, by ascending offset."""
+    layers = (layer_registers(cfg, layer) for layer in range(len(cfg.neuron_layers)))
+    return [*global_registers(cfg), *(register for layer in layers for register in layer)]
