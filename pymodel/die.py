@@ -1,0 +1,71 @@
+"""What the die tables do to a synapse, a bias and a neuron (``docs/chip.md``, The die)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pymodel.random import draw16
+from rtl.registers import DIE_GLOBAL_SPACE, DIE_NEUTRAL_GAIN, DIE_NEUTRAL_RATIO, DIE_NOISE_OFFSET, DIE_UNLIMITED
+
+GAIN_BITS = 14
+SLOPE_BITS = 9
+LINE_BITS = 20
+NOISE_BITS = 16
+NEUTRAL_SYNAPSE = DIE_NEUTRAL_GAIN | DIE_NEUTRAL_GAIN << GAIN_BITS
+NEUTRAL_NEURON = DIE_NEUTRAL_RATIO | DIE_NEUTRAL_RATIO << 16
+_INT32 = np.iinfo(np.int32)
+
+
+def neutral_globals() -> NDArray[np.int64]:
+    """Reset contents of region DIE_GLOBAL: no class bends, no noise."""
+    table = np.zeros(DIE_GLOBAL_SPACE, np.int64)
+    table[1:DIE_NOISE_OFFSET:4] = DIE_UNLIMITED
+    table[2:DIE_NOISE_OFFSET:4] = DIE_UNLIMITED
+    return table
+
+
+def global_masks() -> NDArray[np.int64]:
+    """Bits that each word of DIE_GLOBAL keeps: slope 9, offset and cap 20, noise amplitude 16, nothing in between."""
+    masks = np.zeros(DIE_GLOBAL_SPACE, np.int64)
+    masks[0:DIE_NOISE_OFFSET:4] = (1 << SLOPE_BITS) - 1
+    masks[1:DIE_NOISE_OFFSET:4] = masks[2:DIE_NOISE_OFFSET:4] = (1 << LINE_BITS) - 1
+    masks[DIE_NOISE_OFFSET] = (1 << NOISE_BITS) - 1
+    return masks
+
+
+def signed(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+    """Low `bits` of each value as two's complement."""
+    half = 1 << (bits - 1)
+    return ((values & ((1 << bits) - 1)) ^ half) - half
+
+
+def distort(
+    weights: NDArray[np.int64], words: NDArray[np.int64], shift: NDArray[np.int64], table: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Effective weights or biases: transfer, gain and shift of values with their DIE_SYNAPSE or DIE_BIAS `words`."""
+    a, negative = np.abs(weights), weights < 0
+    line = 4 * (words >> (2 * GAIN_BITS))
+    f = np.minimum(np.minimum(16 * a, ((a * table[line]) >> 4) + table[line + 1]), table[line + 2])
+    g = signed(np.where(negative, words >> GAIN_BITS, words), GAIN_BITS)
+    p = np.where(negative, -f, f) * g
+    return np.clip(((p << shift) + 2048) >> 12, _INT32.min, _INT32.max).astype(np.int32)
+
+
+def thresholds(theta: NDArray[np.int64], words: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
+    """Effective thresholds: signed ratio in bits 15..0 of DIE_NEURON, saturated at the state width."""
+    return np.clip((theta * signed(words, 16) + 512) >> 10, low, high)
+
+
+def leaks(decay_mem: NDArray[np.int64], words: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Effective membrane decays: unsigned ratio in bits 31..16 of DIE_NEURON, clipped to 0..4096."""
+    return np.clip((decay_mem * (words >> 16) + 512) >> 10, 0, 4096)
+
+
+@njit(cache=True, nogil=True)
+def noise(bank: NDArray[np.int64], lane: int, amplitude: int) -> int:
+    """Membrane noise of one neuron: the sum of four nibbles, centred, times `amplitude` / 16."""
+    r = draw16(bank, lane)
+    nibbles = (r & 15) + ((r >> 4) & 15) + ((r >> 8) & 15) + (r >> 12)
+    return ((nibbles - 30) * amplitude + 8) >> 4

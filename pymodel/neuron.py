@@ -1,0 +1,84 @@
+"""One time step of one layer of neurons (``docs/chip.md``, One time step).
+
+Offsets and counts are unsigned: Numba then leaves out the test for negative indices, and the loops become vector code.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pymodel.arith import decay, sat
+
+
+@njit(cache=True, nogil=True)
+def add_rows(
+    total: NDArray[np.int32] | NDArray[np.int64],
+    bias: NDArray[np.int32],
+    base: np.uint64,
+    n: np.uint64,
+    weights: NDArray[np.int32],
+    weight_base: int,
+    stride: int,
+    sources: NDArray[np.int64],
+    n_sources: int,
+) -> None:
+    """``total[:n] = bias + rows of the spiking sources``; the caller picks a type of `total` that cannot overflow."""
+    for i in range(n):
+        total[i] = bias[base + i]
+    for k in range(n_sources):
+        row = np.uint64(weight_base + sources[k] * stride)
+        for i in range(n):
+            total[i] += weights[row + i]
+
+
+@njit(cache=True, nogil=True)
+def integrate(
+    current: NDArray[np.int64],
+    membrane: NDArray[np.int64],
+    base: np.uint64,
+    n: np.uint64,
+    total: NDArray[np.int32] | NDArray[np.int64],
+    decay_syn: int,
+    leak: NDArray[np.int64],
+    low: int,
+    high: int,
+) -> None:
+    """Current and membrane of a layer without membrane noise."""
+    for i in range(n):
+        k = base + i
+        updated = sat(decay(current[k], decay_syn) + total[i], low, high)
+        current[k] = updated
+        membrane[k] = sat(decay(membrane[k], leak[k]) + updated, low, high)
+
+
+@njit(cache=True, nogil=True)
+def integrate_noisy(
+    current: NDArray[np.int64],
+    membrane: NDArray[np.int64],
+    base: np.uint64,
+    n: np.uint64,
+    total: NDArray[np.int32] | NDArray[np.int64],
+    decay_syn: int,
+    leak: NDArray[np.int64],
+    low: int,
+    high: int,
+    noise: NDArray[np.int64],
+) -> None:
+    """The same with `noise` added before the membrane saturates."""
+    for i in range(n):
+        k = base + i
+        updated = sat(decay(current[k], decay_syn) + total[i], low, high)
+        current[k] = updated
+        membrane[k] = sat(decay(membrane[k], leak[k]) + updated + noise[i], low, high)
+
+
+@njit(cache=True, nogil=True)
+def reset_membrane(value: int, mode: int, amount: int, low: int, high: int) -> int:
+    """Membrane after a spike; mode 1 to zero, 2 subtract, all others leave it."""
+    if mode == 1:
+        return 0
+    if mode == 2:
+        return sat(value - amount, low, high)
+    return value

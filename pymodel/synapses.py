@@ -1,0 +1,165 @@
+"""Memories of the chip and what the neurons see of them.
+
+The effective weights have the layout of the weight memory, padding included, so that a write of a few weights updates
+just these. Only a new shift or a new transfer class asks for the whole matrix again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymodel import die
+from rtl.config import BIAS_BITS, ChipConfig
+from rtl.registers import DIE_NOISE_OFFSET, Region
+
+LINK_MASK = 0xFFFFFFFF
+
+
+class Synapses:
+    """Weight, threshold, bias and die memories.
+
+    Parameters
+    ----------
+    cfg
+        The chip; all memories start at zero, die tables at neutral.
+
+    Attributes
+    ----------
+    effective
+        int32, flat as the weight memory: ``effective[weight_base * lanes + j * words * lanes + i]`` is what a spike of
+        source j adds to neuron i.
+    bias, threshold, leak
+        int32 / int64 / int64, flat as the neuron memories: effective bias, threshold and membrane decay.
+    bound
+        Per layer, at least the largest possible magnitude of a sum of all weights and the bias of a neuron.
+    """
+
+    def __init__(self, cfg: ChipConfig) -> None:
+        self.cfg = cfg
+        lanes, n_layers = cfg.lanes, len(cfg.neuron_layers)
+        self._layer_starts = np.array(cfg.weight_base, np.int64) * lanes
+        self._neuron_layer = np.repeat(np.arange(n_layers), np.array(cfg.words) * lanes)
+        self._fan_in = np.array(cfg.layers[:-1], np.int64)
+        n_weights, n_neurons = cfg.weight_depth * lanes, cfg.neuron_depth * lanes
+        self._weights = np.zeros(n_weights, np.int64)
+        self._thetas = np.zeros(n_neurons, np.int64)
+        self._biases = np.zeros(n_neurons, np.int64)
+        self._synapse_words = np.full(n_weights, die.NEUTRAL_SYNAPSE, np.int64)
+        self._bias_words = np.full(n_neurons, die.NEUTRAL_SYNAPSE, np.int64)
+        self._neuron_words = np.full(n_neurons, die.NEUTRAL_NEURON, np.int64)
+        self._globals = die.neutral_globals()
+        self._global_masks = die.global_masks()
+        self._shift = np.zeros(n_layers, np.int64)
+        self._decay_mem = np.zeros(n_layers, np.int64)
+        self.effective = np.zeros(n_weights, np.int32)
+        self.bias = np.zeros(n_neurons, np.int32)
+        self.threshold = np.zeros(n_neurons, np.int64)
+        self.leak = np.zeros(n_neurons, np.int64)
+        self._largest = np.zeros(n_layers, np.int64)
+        self._stale_synapses = self._stale_neurons = False
+
+    @property
+    def bound(self) -> NDArray[np.int64]:
+        return self._largest * (self._fan_in + 1)
+
+    @property
+    def noise_amplitude(self) -> int:
+        """Amplitude of the membrane noise, 0 on chips without die tables."""
+        return int(self._globals[DIE_NOISE_OFFSET])
+
+    # ---- link side ---------------------------------------------------------------------------------------------
+
+    def write(self, region: Region, offsets: NDArray[np.int64], values: NDArray[np.int64]) -> None:
+        """Write link words to checked offsets of a memory region; of two writes to one offset the later one counts."""
+        cfg = self.cfg
+        match region:
+            case Region.WEIGHT:
+                self._weights[offsets] = die.signed(values, cfg.weight_bits)
+                self._refresh(offsets)
+            case Region.WEIGHTS:
+                per_word, bits = cfg.weights_per_link_word, cfg.weight_bits
+                lane = np.arange(per_word)
+                elements = (offsets[:, None] * per_word + lane).ravel()
+                self._weights[elements] = die.signed((values[:, None] >> (lane * bits)).ravel(), bits)
+                self._refresh(elements)
+            case Region.THRESHOLD:
+                self._thetas[offsets] = die.signed(values, cfg.state_bits)
+                self._stale_neurons = True
+            case Region.BIAS:
+                self._biases[offsets] = die.signed(values, BIAS_BITS)
+                self._stale_neurons = True
+            case Region.DIE_SYNAPSE:
+                self._synapse_words[offsets] = values & 0x7FFFFFFF
+                self._refresh(offsets)
+            case Region.DIE_BIAS:
+                self._bias_words[offsets] = values & 0x7FFFFFFF
+                self._stale_neurons = True
+            case Region.DIE_NEURON:
+                self._neuron_words[offsets] = values
+                self._stale_neurons = True
+            case Region.DIE_GLOBAL:
+                before = self._globals[:DIE_NOISE_OFFSET].copy()
+                self._globals[offsets] = values & self._global_masks[offsets]
+                if not np.array_equal(before, self._globals[:DIE_NOISE_OFFSET]):
+                    self._stale_synapses = self._stale_neurons = True
+            case _:
+                raise AssertionError(f"{region!r} is not a memory")
+
+    def read(self, region: Region, start: int, count: int) -> NDArray[np.int64]:
+        """Link words of a checked range of a readable memory region."""
+        if region == Region.WEIGHTS:
+            per_word, bits = self.cfg.weights_per_link_word, self.cfg.weight_bits
+            fields = self._weights[start * per_word : (start + count) * per_word] & ((1 << bits) - 1)
+            packed: NDArray[np.int64] = (fields.reshape(-1, per_word) << (np.arange(per_word) * bits)).sum(
+                axis=1, dtype=np.int64
+            )
+            return packed
+        memory = self._thetas if region == Region.THRESHOLD else self._biases
+        return memory[start : start + count] & LINK_MASK
+
+    # ---- neuron side -------------------------------------------------------------------------------------------
+
+    def settle(self, shift: NDArray[np.int64], decay_mem: NDArray[np.int64]) -> None:
+        """Bring the effective values up to date with all writes and with the layers' SHIFT and DECAY_MEM."""
+        if not np.array_equal(shift, self._shift):
+            self._stale_synapses = self._stale_neurons = True
+            self._shift = shift.copy()
+        if not np.array_equal(decay_mem, self._decay_mem):
+            self._stale_neurons = True
+            self._decay_mem = decay_mem.copy()
+        if self._stale_synapses:
+            self._stale_synapses = False
+            self._largest[:] = 0
+            self._refresh(np.arange(len(self._weights)))
+            self._stale_neurons = True
+        if self._stale_neurons:
+            self._stale_neurons = False
+            self._settle_neurons()
+
+    def _refresh(self, elements: NDArray[np.int64]) -> None:
+        """Recompute the effective weights of these elements, unless all of them are due anyway."""
+        if self._stale_synapses or not len(elements):
+            return
+        layer = np.searchsorted(self._layer_starts, elements, side="right") - 1
+        values = self._distort(self._weights[elements], self._synapse_words[elements], self._shift[layer])
+        self.effective[elements] = values
+        np.maximum.at(self._largest, layer, np.abs(values.astype(np.int64)))
+
+    def _settle_neurons(self) -> None:
+        layer = self._neuron_layer
+        self.bias = self._distort(self._biases, self._bias_words, self._shift[layer])
+        np.maximum.at(self._largest, layer, np.abs(self.bias.astype(np.int64)))
+        decay_mem = self._decay_mem[layer]
+        if self.cfg.die_tables:
+            self.threshold = die.thresholds(self._thetas, self._neuron_words, *self.cfg.state_range)
+            self.leak = die.leaks(decay_mem, self._neuron_words)
+        else:
+            self.threshold, self.leak = self._thetas.copy(), decay_mem
+
+    def _distort(
+        self, values: NDArray[np.int64], words: NDArray[np.int64], shift: NDArray[np.int64]
+    ) -> NDArray[np.int32]:
+        if self.cfg.die_tables:
+            return die.distort(values, words, shift, self._globals)
+        return (values << shift).astype(np.int32)
