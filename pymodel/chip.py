@@ -129,7 +129,9 @@ class GoldenChip:
         parts, row = [], 0
         for k, ok in enumerate(fits.tolist()):
             status = np.array([Status.OK if ok else Status.BAD_LENGTH], np.int64)
-            parts.append(answers(opcode[k : k + 1], tag[k : k + 1], status, payload[row : row + 1] if ok else _NO_WORDS))
+            parts.append(
+                answers(opcode[k : k + 1], tag[k : k + 1], status, payload[row : row + 1] if ok else _NO_WORDS)
+            )
             row += ok
         return np.concatenate(parts)
 

@@ -199,15 +199,23 @@ def _kernel() -> Callable[..., None]:
                         advance(core_bank)
                     decay_syn = constants[0, layer]
                     if wide[layer]:
-                        add_rows(wide_total, bias, base, n, weights, weight_base[layer] * lanes, stride, sources, n_sources)
+                        add_rows(
+                            wide_total, bias, base, n, weights, weight_base[layer] * lanes, stride, sources, n_sources
+                        )
                         if amplitude != 0:
-                            integrate_noisy(current, membrane, base, n, wide_total, decay_syn, leak, low, high, disturbance)
+                            integrate_noisy(
+                                current, membrane, base, n, wide_total, decay_syn, leak, low, high, disturbance
+                            )
                         else:
                             integrate(current, membrane, base, n, wide_total, decay_syn, leak, low, high)
                     else:
-                        add_rows(narrow_total, bias, base, n, weights, weight_base[layer] * lanes, stride, sources, n_sources)
+                        add_rows(
+                            narrow_total, bias, base, n, weights, weight_base[layer] * lanes, stride, sources, n_sources
+                        )
                         if amplitude != 0:
-                            integrate_noisy(current, membrane, base, n, narrow_total, decay_syn, leak, low, high, disturbance)
+                            integrate_noisy(
+                                current, membrane, base, n, narrow_total, decay_syn, leak, low, high, disturbance
+                            )
                         else:
                             integrate(current, membrane, base, n, narrow_total, decay_syn, leak, low, high)
 

@@ -1,0 +1,622 @@
+"""A chip as trainers see it: load a network, run samples, change a few weights, run again.
+
+Writes are posted: they travel with the next call that needs an answer, so that a changed weight and a batch of samples
+cost one round trip. The host keeps a copy of everything it wrote; it sends only what differs from it, and writes it all
+again if a simulator had to be restarted.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host.backends import Backend, open_backend
+from host.die import Die
+from host.errors import ChipMismatch, DieError, NetworkError, UserError
+from host.events import Events
+from host.link import Request, frame, frames, take
+from host.network import RESETS, Network, check_range
+from rtl.config import MAX_STEPS, ChipConfig
+from rtl.registers import (
+    BAD_EVENTS,
+    MODE_FIRE_ONCE,
+    MODE_GATE_AT_THRESHOLD,
+    MODE_RESET,
+    RECORD_GATE,
+    RECORD_RASTER,
+    REGION_SHIFT,
+    Encoding,
+    Opcode,
+    Region,
+    global_registers,
+    registers,
+)
+
+ENCODINGS = {"rate": Encoding.RATE, "bernoulli": Encoding.BERNOULLI}
+RECORDS = {"raster": RECORD_RASTER, "gate": RECORD_GATE}
+
+CHUNK_SAMPLES = 4096
+CHUNK_WORDS = 1 << 23
+"""Samples and answer words of one exchange at most; larger batches are cut, to bound memory."""
+
+MASK = 0xFFFFFFFF
+NO_SPIKE = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a batch of samples gave. Lists have one entry per layer of neurons, the first hidden layer first."""
+
+    counts: list[NDArray[np.int32]]
+    """int32 ``(n_samples, n_layer)``: number of spikes, saturating at 65535."""
+    first_spike: list[NDArray[np.int32]]
+    """int32 ``(n_samples, n_layer)``: time step of the first spike, -1 if there was none."""
+    potential_sum: NDArray[np.int64]
+    """int64 ``(n_samples, n_out)``: membrane before the reset, summed over the steps."""
+    winners: NDArray[np.int32]
+    """int32 ``(n_samples, n_out)``: steps won in a winner-take-all layer; 0 as long as chips have none."""
+    raster: list[NDArray[np.bool_]]
+    """bool ``(n_samples, steps, n_layer)`` if recorded, else empty: spikes."""
+    gate: list[NDArray[np.bool_]]
+    """bool ``(n_samples, steps, n_layer)`` if recorded, else empty: membrane near the gate's centre."""
+    cycles: NDArray[np.int64]
+    """int64 ``(n_samples,)``: clock cycles."""
+    input_spikes: NDArray[np.int64]
+    """int64 ``(n_samples,)``: spikes of the inputs."""
+
+
+@dataclass
+class Stats:
+    """Totals since the chip was opened or :meth:`reset` was called."""
+
+    samples: int = 0
+    timesteps: int = 0
+    cycles: int = 0
+    synaptic_ops: int = 0
+    """Weights added: each spike of an input or neuron times the neurons of the layer above."""
+    spikes: int = 0
+    """Spikes of neurons."""
+    input_spikes: int = 0
+
+    def reset(self) -> None:
+        """Set everything to 0."""
+        for item in fields(self):
+            setattr(self, item.name, 0)
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain values, ready for JSON."""
+        return {item.name: int(getattr(self, item.name)) for item in fields(self)}
+
+
+@dataclass
+class _Shadow:
+    """What the chip holds as far as this host wrote it; ``None``: not known."""
+
+    registers: dict[int, int] = field(default_factory=dict)
+    weights: NDArray[np.int64] | None = None
+    neurons: dict[Region, NDArray[np.int64]] = field(default_factory=dict)
+    """THRESHOLD and BIAS, flat as the neuron memories."""
+
+
+def sample_seeds(seed: int, n: int, first: int = 0) -> NDArray[np.uint32]:
+    """Random seeds of samples ``first ... first + n - 1`` of a call of :meth:`Chip.run` with `seed`.
+
+    The upper 32 bits of splitmix64(splitmix64(seed) + index): close seeds and close indices give unrelated generators,
+    and a sample's seed does not depend on how the batch is cut.
+    """
+
+    def splitmix64(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        z = z + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+    start = splitmix64(np.array([seed], np.uint64))
+    mixed = splitmix64(start + np.arange(first, first + n, dtype=np.uint64))
+    return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
+class Chip:
+    """A chip behind a backend. Use it as a context manager.
+
+    Parameters
+    ----------
+    cfg
+        The chip at the other end; it is asked and must agree.
+    backend
+        ``"golden"`` (the model), ``"sim"`` (the simulated chip), or an object with ``exchange()`` and ``close()``.
+    die
+        Written to the die tables at once; needs ``cfg.die_tables``.
+    **options
+        For the backend.
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend.
+    ChipMismatch
+        If the chip has another configuration.
+    DieError
+        If there is a die but no tables for it.
+
+    Examples
+    --------
+    >>> from rtl.config import ChipConfig
+    >>> with Chip(ChipConfig(layers=(2, 1))) as chip:
+    ...     chip.load(Network(weights=[[[127], [127]]]))
+    ...     chip.run([[255, 255], [0, 0]], steps=10).counts[0].tolist()
+    [[9], [0]]
+    """
+
+    def __init__(
+        self, cfg: ChipConfig, backend: str | Backend = "golden", die: Die | None = None, **options: Any
+    ) -> None:
+        if not isinstance(cfg, ChipConfig):
+            raise UserError(f"Chip cfg = {cfg!r}: must be a ChipConfig")
+        if die is not None and not cfg.die_tables:
+            raise DieError(f"{die!r} needs a chip with die tables: set ChipConfig.die_tables = True")
+        if die is not None and not isinstance(die, Die):
+            raise DieError(f"Chip die = {die!r}: must be a Die or None")
+        self.cfg = cfg
+        self.stats = Stats()
+        self._die = die
+        self._network: Network | None = None
+        self._register = {register.name: register for register in registers(cfg)}
+        self._shadow = _Shadow()
+        self._posted: list[tuple[Opcode, int, NDArray[np.uint32]]] = []
+        self._open = True
+        self._backend, self._died = open_backend(backend, cfg, **options)
+        try:
+            self._identify()
+            self._write_die()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Chip:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the backend; posted writes that no call waited for are dropped."""
+        if self._open:
+            self._open = False
+            self._backend.close()
+
+    # ---- network -----------------------------------------------------------------------------------------------
+
+    @property
+    def network(self) -> Network:
+        """The network in the chip, as written (a copy); raises :class:`UserError` before the first :meth:`load`."""
+        return self._loaded().replace()
+
+    def load(self, network: Network) -> None:
+        """Make `network` the chip's network; only what differs from the present one is sent.
+
+        Raises
+        ------
+        NetworkError
+            If it does not fit the chip; the chip keeps what it has.
+        """
+        if not isinstance(network, Network):
+            raise NetworkError(f"load({type(network).__name__}): must be a Network")
+        network.check(self.cfg)
+        self._network = network.replace()
+        weights = np.zeros(self.cfg.weight_depth * self.cfg.lanes, np.int64)
+        for layer, matrix in enumerate(network.weights):
+            self._matrix(weights, layer)[...] = matrix
+        self._post_weights(weights)
+        for region, arrays in ((Region.THRESHOLD, network.thresholds), (Region.BIAS, network.biases)):
+            values = np.zeros(self.cfg.neuron_depth * self.cfg.lanes, np.int64)
+            for layer, array in enumerate(arrays):
+                start = self.cfg.neuron_base[layer] * self.cfg.lanes
+                values[start : start + len(array)] = array
+            self._post_neurons(region, values)
+        changes = {}
+        for layer in range(len(network.weights)):
+            for name, constants in network.constants.items():
+                changes[f"L{layer}_{name.upper()}"] = constants[layer]
+            changes[f"L{layer}_MODE"] = (
+                RESETS.index(network.reset[layer]) << MODE_RESET
+                | network.fire_once[layer] << MODE_FIRE_ONCE
+                | network.gate_at_threshold[layer] << MODE_GATE_AT_THRESHOLD
+            )
+        self._post_registers(changes)
+
+    def update(self, layer: int, rows: Any, cols: Any, values: Any) -> None:
+        """Change single weights: ``weights[layer][rows, cols] = values``. Sent with the next run.
+
+        Parameters
+        ----------
+        layer
+            0 is the layer between the inputs and the first neurons.
+        rows, cols, values
+            Integers, or integer arrays of the same shape (or that broadcast to one). The last of several values for a
+            weight counts.
+
+        Raises
+        ------
+        NetworkError
+            For indices or values out of range or not integers; nothing is changed then.
+        """
+        matrix = self._loaded().weights[self._layer(layer)]
+        rows, cols, values = self._indices(rows=rows, cols=cols, values=values)
+        for name, index, size in (("rows", rows, matrix.shape[0]), ("cols", cols, matrix.shape[1])):
+            check_range(f"update {name}", index, 0, size - 1)
+        check_range("update values", values, *self.cfg.weight_range)
+        matrix[rows, cols] = values
+        cfg, memory = self.cfg, self._shadow.weights
+        assert memory is not None
+        elements = cfg.weight_base[layer] * cfg.lanes + rows * (cfg.words[layer] * cfg.lanes) + cols
+        self._post_changes(Region.WEIGHT, memory, elements, values)
+
+    def update_neurons(self, layer: int, neurons: Any = None, thresholds: Any = None, biases: Any = None) -> None:
+        """Change thresholds or biases of single `neurons` (default: all) of a layer; otherwise like :meth:`update`."""
+        network, cfg = self._loaded(), self.cfg
+        size = cfg.neuron_layers[self._layer(layer)]
+        neurons = np.arange(size) if neurons is None else neurons
+        planned = []
+        for name, region, values, limits in (
+            ("thresholds", Region.THRESHOLD, thresholds, cfg.state_range),
+            ("biases", Region.BIAS, biases, cfg.bias_range),
+        ):
+            if values is not None:
+                chosen, new = self._indices(neurons=neurons, **{name: values})
+                check_range("update_neurons neurons", chosen, 0, size - 1)
+                check_range(f"update_neurons {name}", new, *limits)
+                planned.append((name, region, chosen, new))
+        for name, region, chosen, new in planned:
+            getattr(network, name)[layer][chosen] = new
+            self._post_changes(region, self._shadow.neurons[region], cfg.neuron_base[layer] * cfg.lanes + chosen, new)
+
+    def weights(self) -> list[NDArray[np.int32]]:
+        """Read the weights back from the chip: int32 ``(n_pre, n_post)`` per layer."""
+        cfg = self.cfg
+        per_word, bits = cfg.weights_per_link_word, cfg.weight_bits
+        packed = self._read(Region.WEIGHTS, 0, cfg.weight_depth * cfg.lanes // per_word).astype(np.int64)
+        half = 1 << (bits - 1)
+        flat = (packed[:, None] >> (np.arange(per_word) * bits)).reshape(-1) & ((1 << bits) - 1)
+        flat = (flat ^ half) - half
+        return [self._matrix(flat, layer).astype(np.int32) for layer in range(len(cfg.neuron_layers))]
+
+    # ---- samples -----------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        x: Any,
+        steps: int,
+        seed: int = 0,
+        encoding: str = "rate",
+        record: Iterable[str] = (),
+        seeds: Any = None,
+    ) -> Output:
+        """Run samples through the loaded network, with all posted writes before them.
+
+        Parameters
+        ----------
+        x
+            Integers 0..255 ``(n_samples, n_in)`` (a single sample may be 1-D), or :class:`Events`.
+        steps
+            Time steps of a sample, 1 to 65534.
+        seed
+            Integer from 0 to 2**64 - 1. Each sample draws from a generator of its own, see :func:`sample_seeds`.
+        encoding
+            How intensities become spikes: ``"rate"`` (regular, no randomness) or ``"bernoulli"``. Events need none.
+        record
+            ``"raster"``, ``"gate"`` or both: streams to read out.
+        seeds
+            32-bit seed of each sample, instead of `seed`.
+
+        Raises
+        ------
+        UserError
+            For arguments that are not allowed.
+        ChipError, LinkError
+            If the chip refuses or answers nonsense.
+        """
+        self._loaded()
+        steps = self._integer("steps", steps, 1, MAX_STEPS)
+        record = (record,) if isinstance(record, str) else tuple(record)
+        for item in record:
+            if item not in RECORDS:
+                raise UserError(f"record = {item!r}: must be among {', '.join(RECORDS)}")
+        if encoding not in ENCODINGS:
+            raise UserError(f"encoding = {encoding!r}: must be one of {', '.join(ENCODINGS)} (or give Events)")
+        if isinstance(x, Events):
+            x.check(steps, self.cfg.n_in)
+            code = Encoding.EVENTS
+            longest = int(np.diff(x.offsets).max(initial=0))
+            if longest > self.cfg.max_payload:
+                raise UserError(f"a sample with {longest} events: the chip takes at most {self.cfg.max_payload}")
+        else:
+            code = ENCODINGS[encoding]
+            x = self._intensities(x)
+        if seeds is None:
+            all_seeds = sample_seeds(self._integer("seed", seed, 0, (1 << 64) - 1), len(x))
+        else:
+            all_seeds = self._seeds(seeds, len(x))
+        self._post_registers(
+            {"STEPS": steps, "ENCODING": int(code), "RECORD": sum(1 << RECORDS[i] for i in set(record))}
+        )
+
+        cfg = self.cfg
+        words_per_step = cfg.neuron_depth * -(-cfg.lanes // 32)
+        length = steps * words_per_step * len(set(record)) + 2 + cfg.n_neurons + 2 * cfg.n_out
+        chunk = max(1, min(CHUNK_SAMPLES, CHUNK_WORDS // (length + cfg.pixel_words)))
+        parts = []
+        for begin in range(0, len(x), chunk):
+            part, tags = x[begin : begin + chunk], begin & 0xFF
+            part_seeds = all_seeds[begin : begin + chunk]
+            if isinstance(part, Events):
+                payload, lengths = part.words, np.diff(part.offsets)
+            else:
+                payload, lengths = self._pixels(part), np.full(len(part), cfg.pixel_words, np.int64)
+            words = frames(Opcode.RUN, part_seeds, payload, lengths, tags)
+            parts.append(self._exchange(Request(words, Opcode.RUN, part_seeds, length), tags))
+        answers = np.concatenate(parts) if parts else np.zeros((0, length), np.uint32)
+        output = self._output(answers, steps, "raster" in record, "gate" in record)
+        self._count(output, steps)
+        return output
+
+    def flush(self) -> None:
+        """Send all posted writes now instead of with the next run."""
+        self._read(Region.REGISTERS, 0, 0)
+
+    # ---- arguments ---------------------------------------------------------------------------------------------
+
+    def _loaded(self) -> Network:
+        if not self._open:
+            raise UserError("the chip is closed")
+        if self._network is None:
+            raise UserError("no network is loaded: call load(network) first")
+        return self._network
+
+    def _layer(self, layer: int) -> int:
+        return self._integer("layer", layer, 0, len(self.cfg.neuron_layers) - 1)
+
+    @staticmethod
+    def _integer(name: str, value: Any, low: int, high: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+            raise UserError(f"{name} = {value!r}: must be an integer from {low} to {high}")
+        return int(value)
+
+    @staticmethod
+    def _indices(**arrays: Any) -> list[NDArray[np.int64]]:
+        """Integer arrays flattened to one common shape."""
+        given = {name: np.asarray(values) for name, values in arrays.items()}
+        for name, array in given.items():
+            if array.dtype.kind not in "iu" and array.size:
+                raise NetworkError(f"update {name} must be integers, got {array.dtype}")
+        try:
+            return [array.astype(np.int64).ravel() for array in np.broadcast_arrays(*given.values())]
+        except ValueError:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+            raise NetworkError(f"update with shapes {shapes}: must be equal or broadcast to one shape") from None
+
+    def _intensities(self, x: Any) -> NDArray[np.uint8]:
+        try:
+            array = np.asarray(x)
+        except ValueError:
+            raise UserError("x has rows of unequal length: must be (n_samples, n_in)") from None
+        if array.ndim == 1 and array.shape[0] == self.cfg.n_in:
+            array = array[None]
+        if array.ndim != 2 or array.shape[1] != self.cfg.n_in:
+            raise UserError(f"x has shape {array.shape}: must be (n_samples, {self.cfg.n_in})")
+        if array.dtype == np.uint8:
+            return array
+        if array.dtype.kind not in "iu":
+            raise UserError(f"x has type {array.dtype}: must be integers from 0 to 255, or Events")
+        if array.size and (array.min() < 0 or array.max() > 255):
+            raise UserError(f"x holds values from {array.min()} to {array.max()}: must be integers from 0 to 255")
+        return array.astype(np.uint8)
+
+    def _pixels(self, x: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        padded = np.zeros((len(x), self.cfg.pixel_words * 4), np.uint8)
+        padded[:, : self.cfg.n_in] = x
+        return padded.reshape(-1).view("<u4").astype(np.uint32, copy=False)
+
+    @staticmethod
+    def _seeds(seeds: Any, n: int) -> NDArray[np.uint32]:
+        array = np.asarray(seeds)
+        if array.shape != (n,) or (n and array.dtype.kind not in "iu"):
+            raise UserError(f"seeds has type {array.dtype} and shape {array.shape}: must be integers ({n},)")
+        if n and (array.min() < 0 or array.max() > MASK):
+            raise UserError(f"seeds holds values from {array.min()} to {array.max()}: must be from 0 to {MASK}")
+        return array.astype(np.uint32)
+
+    # ---- answers -----------------------------------------------------------------------------------------------
+
+    def _output(self, answers: NDArray[np.uint32], steps: int, raster: bool, gate: bool) -> Output:
+        cfg, n = self.cfg, len(answers)
+        link_words = -(-cfg.lanes // 32)
+        kinds = raster + gate
+        streamed = steps * cfg.neuron_depth * link_words * kinds
+        recorded: list[list[NDArray[np.bool_]]] = []
+        if kinds:
+            stream = np.ascontiguousarray(answers[:, :streamed]).astype("<u4", copy=False)
+            bits = np.unpackbits(stream.view(np.uint8), axis=1, bitorder="little").view(bool)
+            bits = bits.reshape(n, steps, cfg.neuron_depth, kinds, link_words * 32)[..., : cfg.lanes]
+            for kind in range(kinds):
+                layers = []
+                for base, words, size in zip(cfg.neuron_base, cfg.words, cfg.neuron_layers, strict=True):
+                    layers.append(bits[:, :, base : base + words, kind].reshape(n, steps, -1)[..., :size])
+                recorded.append(layers)
+        rest = answers[:, streamed:]
+        spikes = rest[:, 1].astype(np.int64)
+        if (spikes & BAD_EVENTS).any():
+            sample = int(np.flatnonzero(spikes & BAD_EVENTS)[0])
+            raise UserError(
+                f"the chip did not accept the events of sample {sample}: not ascending, too late or no input"
+            )
+        neurons = rest[:, 2 : 2 + cfg.n_neurons].astype(np.int32)
+        first = (rest[:, 2 : 2 + cfg.n_neurons] >> np.uint32(16)).astype(np.int32)
+        first[first == NO_SPIKE] = -1
+        cuts = np.cumsum(cfg.neuron_layers)[:-1].tolist()
+        sums = np.ascontiguousarray(rest[:, 2 + cfg.n_neurons :]).astype("<u4", copy=False)
+        return Output(
+            counts=[np.ascontiguousarray(part) for part in np.split(neurons & 0xFFFF, cuts, axis=1)],
+            first_spike=[np.ascontiguousarray(part) for part in np.split(first, cuts, axis=1)],
+            potential_sum=sums.view("<i8").astype(np.int64, copy=False),
+            winners=np.zeros((n, cfg.n_out), np.int32),
+            raster=recorded[0] if raster else [],
+            gate=recorded[-1] if gate else [],
+            cycles=rest[:, 0].astype(np.int64),
+            input_spikes=spikes,
+        )
+
+    def _count(self, output: Output, steps: int) -> None:
+        stats, n = self.stats, len(output.cycles)
+        totals = [int(output.input_spikes.sum()), *(int(counts.sum(dtype=np.int64)) for counts in output.counts)]
+        stats.samples += n
+        stats.timesteps += n * steps
+        stats.cycles += int(output.cycles.sum())
+        stats.synaptic_ops += sum(a * b for a, b in zip(totals, self.cfg.neuron_layers, strict=False))
+        stats.spikes += sum(totals[1:])
+        stats.input_spikes += totals[0]
+
+    # ---- writes ------------------------------------------------------------------------------------------------
+
+    def _matrix(self, flat: NDArray[Any], layer: int) -> NDArray[Any]:
+        """View of layer `layer` in an array that is flat as the weight memory, without padding."""
+        cfg = self.cfg
+        (n_pre, n_post), stride = cfg.shapes[layer], cfg.words[layer] * cfg.lanes
+        start = cfg.weight_base[layer] * cfg.lanes
+        return flat[start : start + n_pre * stride].reshape(n_pre, stride)[:, :n_post]
+
+    def _post_registers(self, changes: dict[str, int]) -> None:
+        pairs = []
+        for name, value in changes.items():
+            offset = self._register[name].offset
+            if self._shadow.registers.get(offset) != value:
+                self._shadow.registers[offset] = value
+                pairs += [int(Region.REGISTERS) << REGION_SHIFT | offset, value & MASK]
+        if pairs:
+            self._post_scatter(np.array(pairs, np.int64))
+
+    def _post_weights(self, weights: NDArray[np.int64]) -> None:
+        known, cfg = self._shadow.weights, self.cfg
+        self._shadow.weights = weights
+        if known is not None:
+            changed = np.flatnonzero(known != weights)
+            if 2 * len(changed) <= len(weights) // cfg.weights_per_link_word:
+                self._post_pairs(Region.WEIGHT, changed, weights[changed])
+                return
+        bits, per_word = cfg.weight_bits, cfg.weights_per_link_word
+        fields = (weights & ((1 << bits) - 1)).reshape(-1, per_word) << (np.arange(per_word) * bits)
+        self._post_range(Region.WEIGHTS, fields.sum(axis=1))
+
+    def _post_neurons(self, region: Region, values: NDArray[np.int64]) -> None:
+        known = self._shadow.neurons.get(region)
+        self._shadow.neurons[region] = values
+        if known is None:
+            self._post_range(region, values)
+        else:
+            changed = np.flatnonzero(known != values)
+            self._post_pairs(region, changed, values[changed])
+
+    def _post_changes(
+        self, region: Region, memory: NDArray[np.int64], elements: NDArray[np.int64], values: NDArray[np.int64]
+    ) -> None:
+        """Write to the shadow `memory` and post what this changed."""
+        before = memory[elements]
+        memory[elements] = values
+        changed = np.unique(elements[before != memory[elements]])
+        self._post_pairs(region, changed, memory[changed])
+
+    def _post_pairs(self, region: Region, elements: NDArray[np.int64], values: NDArray[np.int64]) -> None:
+        if len(elements):
+            self._post_scatter(np.stack([int(region) << REGION_SHIFT | elements, values & MASK], axis=1).ravel())
+
+    def _post_scatter(self, pairs: NDArray[np.int64]) -> None:
+        self._post(Opcode.SCATTER, 0, pairs, self.cfg.max_payload & ~1)
+
+    def _post_range(self, region: Region, values: NDArray[np.int64]) -> None:
+        self._post(Opcode.WRITE, int(region) << REGION_SHIFT, values & MASK, self.cfg.max_payload)
+
+    def _post(self, opcode: Opcode, address: int, payload: NDArray[np.int64], longest: int) -> None:
+        """Queue writes, cut into frames; scattered writes join those queued before them."""
+        words = payload.astype(np.uint32)
+        if opcode == Opcode.SCATTER and self._posted and self._posted[-1][0] == opcode:
+            last = self._posted[-1][2]
+            if len(last) + len(words) <= longest:
+                self._posted[-1] = (opcode, 0, np.concatenate([last, words]))
+                return
+        for begin in range(0, len(words), longest):
+            step = begin if opcode == Opcode.WRITE else 0
+            self._posted.append((opcode, address + step, words[begin : begin + longest]))
+
+    # ---- link --------------------------------------------------------------------------------------------------
+
+    def _read(self, region: Region, offset: int, count: int) -> NDArray[np.uint32]:
+        if not self._open:
+            raise UserError("the chip is closed")
+        address = int(region) << REGION_SHIFT | offset
+        words = frame(Opcode.READ, address, np.array([count], np.uint32))
+        return self._exchange(Request(words, Opcode.READ, np.array([address], np.uint32), count), 0)[0]
+
+    def _exchange(self, request: Request, first_tag: int) -> NDArray[np.uint32]:
+        """Send the posted writes and `request` together; restart a backend that died, once."""
+        try:
+            return self._send(request, first_tag)
+        except self._died as error:
+            warnings.warn(
+                f"the chip's backend died and was restarted, nothing is lost: {error}", RuntimeWarning, stacklevel=3
+            )
+        self._restore()
+        return self._send(request, first_tag)
+
+    def _send(self, request: Request, first_tag: int) -> NDArray[np.uint32]:
+        writes = []
+        for opcode, address, payload in self._posted:
+            at = address if opcode == Opcode.WRITE else int(payload[0])
+            writes.append(Request(frame(opcode, address, payload), opcode, np.array([at], np.uint32), 0))
+        stream = self._backend.exchange(np.concatenate([*(write.words for write in writes), request.words]))
+        # Cleared only now: a backend that dies has not taken them.
+        self._posted.clear()
+        at = 0
+        for write in writes:
+            _, at = take(stream, write, at, 0)
+        answers, _ = take(stream, request, at, first_tag)
+        return answers
+
+    def _identify(self) -> None:
+        expected = [register for register in global_registers(self.cfg) if register.constant is not None]
+        values = self._read(Region.REGISTERS, 0, expected[-1].offset + 1)
+        for register in expected:
+            value = int(values[register.offset])
+            if value != register.constant:
+                raise ChipMismatch(
+                    f"the chip's register {register.name} holds {value}, expected {register.constant}: it is not the "
+                    f"chip of this configuration"
+                )
+
+    def _write_die(self) -> None:
+        if self._die is None:
+            return
+        tables = self._die.tables(self.cfg)
+        self._post_range(Region.DIE_SYNAPSE, tables.synapse)
+        self._post_range(Region.DIE_NEURON, tables.neuron)
+        self._post_range(Region.DIE_BIAS, tables.bias)
+        self._post_range(Region.DIE_GLOBAL, tables.globals)
+
+    def _restore(self) -> None:
+        """Restart the backend and post everything that the chip held."""
+        self._backend.restart()  # type: ignore[attr-defined]
+        self._posted.clear()
+        self._identify()
+        self._write_die()
+        old, self._shadow = self._shadow, _Shadow()
+        if self._network is not None:
+            self.load(self._network)
+        names = {register.offset: name for name, register in self._register.items()}
+        self._post_registers({names[offset]: value for offset, value in old.registers.items()})

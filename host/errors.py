@@ -1,0 +1,43 @@
+"""Everything the host raises on purpose.
+
+A :class:`UserError` is something to put right in the call or its data; its message is one sentence that names the
+value and what is allowed. Other :class:`SpikeloopError` mean that the chip or the link misbehaved.
+"""
+
+from __future__ import annotations
+
+
+class SpikeloopError(Exception):
+    """Base of all errors raised by the host."""
+
+
+class UserError(SpikeloopError, ValueError):
+    """A wrong argument, option or file."""
+
+
+class NetworkError(UserError):
+    """A network that is no network, does not fit the chip, or a file that holds none."""
+
+
+class EventsError(UserError):
+    """Input events that no chip could take."""
+
+
+class DieError(UserError):
+    """A die that cannot be drawn or does not fit the chip."""
+
+
+class BackendError(UserError):
+    """A backend that does not exist or cannot be used here."""
+
+
+class ChipMismatch(UserError):
+    """The chip at the other end is not the one the configuration describes."""
+
+
+class ChipError(SpikeloopError):
+    """The chip refused a frame; the message gives opcode, address and status."""
+
+
+class LinkError(SpikeloopError):
+    """Words came back that are no answers: wrong CRC, number or length."""

@@ -1,0 +1,287 @@
+"""What is loaded into a chip: weights, thresholds, biases and the constants of each layer."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host.errors import NetworkError
+from rtl.config import MAX_LAYERS, ChipConfig
+
+FILE_KIND = "spikeloop network"
+FILE_VERSION = 1
+
+THRESHOLD = 8192
+"""Default threshold and reset amount, in units of the membrane."""
+
+RESETS = ("none", "zero", "subtract")
+"""What a spike does to the membrane; the index is the field RESET of register MODE."""
+
+CONSTANTS: dict[str, tuple[Any, int, int]] = {
+    "decay_syn": (1024, 0, 4096),
+    "decay_mem": (256, 0, 4096),
+    "shift": (4, 0, 15),
+    "reset_amount": (THRESHOLD, -(1 << 31), (1 << 31) - 1),
+    "refractory": (0, 0, 255),
+    "gate_centre": (0, -(1 << 31), (1 << 31) - 1),
+    "gate_window": (THRESHOLD, -(1 << 31), (1 << 31) - 1),
+}
+"""Integer constants of a layer: default, smallest and largest value (the chip's state width may allow less)."""
+
+
+def _whole(values: Any, what: str) -> NDArray[np.int32]:
+    """`values` as int32, refused unless they are integers already: a fraction would be cut silently."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise NetworkError(f"{what} must be an array of integers, got rows of unequal length") from None
+    if array.dtype.kind not in "iu":
+        raise NetworkError(f"{what} must be integers, got {array.dtype}")
+    limit = 1 << 31
+    if array.size and (int(array.min()) < -limit or int(array.max()) >= limit):
+        raise NetworkError(f"{what} must be integers of at most 32 bits, got {int(array.min())} to {int(array.max())}")
+    return array.astype(np.int32)
+
+
+def _per_layer(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
+    """A scalar for every layer, or one value per layer, as plain Python values."""
+    if isinstance(value, (str, bool, np.bool_)) or np.ndim(value) == 0:
+        return (value.item() if isinstance(value, np.generic) else value,) * n_layers
+    if len(value) != n_layers:
+        raise NetworkError(f"{name} has {len(value)} values: must be one, or one for each of the {n_layers} layers")
+    return tuple(item.item() if isinstance(item, np.generic) else item for item in value)
+
+
+class Network:
+    """Integer parameters of a network; nothing in it depends on a chip (see :meth:`check`).
+
+    Layer 0 is the first layer of neurons. Every constant is one value for all layers or a sequence of one per layer.
+
+    Parameters
+    ----------
+    weights
+        One integer array ``(n_pre, n_post)`` per layer.
+    thresholds, biases
+        ``None`` (8192 and 0), an integer for all neurons, or per layer an integer or an integer array ``(n_post,)``.
+        Biases are added in every step and shifted like weights.
+    decay_syn, decay_mem
+        Decay of current and membrane per step, in 1/4096; 4096 means no memory.
+    shift
+        Left shift of the weighted sum, 0 to 15.
+    reset
+        ``"none"``, ``"zero"`` or ``"subtract"``: what a spike does to the membrane.
+    reset_amount
+        What ``"subtract"`` subtracts.
+    refractory
+        Steps after a spike in which a neuron cannot fire, 0 to 255.
+    fire_once
+        ``True``: at most one spike per sample.
+    gate_centre, gate_window, gate_at_threshold
+        The gate is open if ``abs(V - centre) < window``; the centre counts from the threshold if `gate_at_threshold`.
+
+    Raises
+    ------
+    NetworkError
+        If something is not an integer, out of range or of the wrong shape.
+
+    Examples
+    --------
+    >>> network = Network(weights=[[[1, 2], [3, 4], [5, 6]]], decay_mem=512)
+    >>> network.layers
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Any],
+        thresholds: Any = None,
+        biases: Any = None,
+        *,
+        decay_syn: Any = 1024,
+        decay_mem: Any = 256,
+        shift: Any = 4,
+        reset: Any = "subtract",
+        reset_amount: Any = THRESHOLD,
+        refractory: Any = 0,
+        fire_once: Any = False,
+        gate_centre: Any = 0,
+        gate_window: Any = THRESHOLD,
+        gate_at_threshold: Any = True,
+    ) -> None:
+        if not isinstance(weights, (list, tuple)) or not 1 <= len(weights) < MAX_LAYERS:
+            raise NetworkError(f"weights must be a list of 1 to {MAX_LAYERS - 1} integer arrays (n_pre, n_post)")
+        self.weights: list[NDArray[np.int32]] = [_whole(w, f"weights[{i}]") for i, w in enumerate(weights)]
+        for index, matrix in enumerate(self.weights):
+            if matrix.ndim != 2 or 0 in matrix.shape:
+                raise NetworkError(f"weights[{index}] has shape {matrix.shape}: must be (n_pre, n_post)")
+            if index and self.weights[index - 1].shape[1] != matrix.shape[0]:
+                raise NetworkError(
+                    f"weights[{index}] has {matrix.shape[0]} rows: must be the {self.weights[index - 1].shape[1]} "
+                    f"columns of weights[{index - 1}]"
+                )
+        self.thresholds = self._per_neuron("thresholds", thresholds, THRESHOLD)
+        self.biases = self._per_neuron("biases", biases, 0)
+        n_layers = len(self.weights)
+        given = {
+            "decay_syn": decay_syn, "decay_mem": decay_mem, "shift": shift, "reset_amount": reset_amount,
+            "refractory": refractory, "gate_centre": gate_centre, "gate_window": gate_window,
+        }  # fmt: skip
+        self.constants: dict[str, tuple[int, ...]] = {}
+        """Integer constants by name, one value per layer."""
+        for name, value in given.items():
+            _, low, high = CONSTANTS[name]
+            values = _per_layer(name, value, n_layers)
+            for item in values:
+                if not isinstance(item, int) or isinstance(item, bool) or not low <= item <= high:
+                    raise NetworkError(f"{name} = {item!r}: must be an integer from {low} to {high}")
+            self.constants[name] = values
+        self.reset: tuple[str, ...] = _per_layer("reset", reset, n_layers)
+        for item in self.reset:
+            if item not in RESETS:
+                raise NetworkError(f"reset = {item!r}: must be one of {', '.join(RESETS)}")
+        self.fire_once: tuple[bool, ...] = _per_layer("fire_once", fire_once, n_layers)
+        self.gate_at_threshold: tuple[bool, ...] = _per_layer("gate_at_threshold", gate_at_threshold, n_layers)
+        for name in ("fire_once", "gate_at_threshold"):
+            for item in getattr(self, name):
+                if not isinstance(item, bool):
+                    raise NetworkError(f"{name} = {item!r}: must be True or False")
+
+    def _per_neuron(self, name: str, values: Any, default: int) -> list[NDArray[np.int32]]:
+        sizes = [matrix.shape[1] for matrix in self.weights]
+        if values is None:
+            values = default
+        if np.ndim(values if np.isscalar(values) else 0) == 0 and np.isscalar(values):
+            values = [values] * len(sizes)
+        if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != len(sizes):
+            raise NetworkError(f"{name} must be one integer, or one entry for each of the {len(sizes)} layers")
+        result = []
+        for index, (entry, size) in enumerate(zip(values, sizes, strict=True)):
+            array = _whole(entry, f"{name}[{index}]")
+            if array.shape not in ((), (size,)):
+                raise NetworkError(f"{name}[{index}] has shape {array.shape}: must be a single integer or ({size},)")
+            result.append(np.broadcast_to(array, (size,)).copy())
+        return result
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Number of inputs, then of neurons of each layer."""
+        return (self.weights[0].shape[0], *(matrix.shape[1] for matrix in self.weights))
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments other than `weights` that make this network again."""
+        return {
+            "thresholds": [array.copy() for array in self.thresholds],
+            "biases": [array.copy() for array in self.biases],
+            **self.constants,
+            "reset": self.reset,
+            "fire_once": self.fire_once,
+            "gate_at_threshold": self.gate_at_threshold,
+        }
+
+    def replace(self, **changes: Any) -> Network:
+        """A copy in which some constructor arguments are different."""
+        return Network(**{"weights": self.weights, **self.options(), **changes})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Network):
+            return NotImplemented
+        arrays = zip(self._arrays(), other._arrays(), strict=False)
+        plain = ("layers", "constants", "reset", "fire_once", "gate_at_threshold")
+        return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
+            np.array_equal(a, b) for a, b in arrays
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _arrays(self) -> list[NDArray[np.int32]]:
+        return [*self.weights, *self.thresholds, *self.biases]
+
+    def __repr__(self) -> str:
+        return f"Network(layers={self.layers})"
+
+    def check(self, cfg: ChipConfig) -> None:
+        """Raise :class:`NetworkError` unless the chip `cfg` can hold this network exactly."""
+        if self.layers != cfg.layers:
+            raise NetworkError(f"the network has layers {self.layers}: must be the chip's {cfg.layers}")
+        for name, arrays, (low, high) in (
+            ("weights", self.weights, cfg.weight_range),
+            ("thresholds", self.thresholds, cfg.state_range),
+            ("biases", self.biases, cfg.bias_range),
+        ):
+            for index, array in enumerate(arrays):
+                check_range(f"{name}[{index}]", array, low, high)
+        low, high = cfg.state_range
+        for name in ("reset_amount", "gate_centre", "gate_window"):
+            for value in self.constants[name]:
+                if not low <= value <= high:
+                    raise NetworkError(f"{name} = {value}: must be from {low} to {high} ({cfg.state_bits} state bits)")
+
+    # ---- files -------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the network as ``.npz`` (no pickled objects). A crash leaves the old file or none, never half a file."""
+        path = Path(path)
+        n_layers = len(self.weights)
+        content: dict[str, Any] = {
+            "kind": np.array(FILE_KIND),
+            "version": np.array(FILE_VERSION),
+            "n_layers": np.array(n_layers),
+            "reset": np.array(self.reset),
+            "fire_once": np.array(self.fire_once),
+            "gate_at_threshold": np.array(self.gate_at_threshold),
+        }
+        content |= {name: np.array(values, np.int64) for name, values in self.constants.items()}
+        for index in range(n_layers):
+            content[f"weights_{index}"] = self.weights[index]
+            content[f"thresholds_{index}"] = self.thresholds[index]
+            content[f"biases_{index}"] = self.biases[index]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, **content)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | Path) -> Network:
+        """Read what :meth:`save` wrote; raises :class:`NetworkError` if the file is missing, damaged or foreign."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = {name: file[name] for name in file.files} if hasattr(file, "files") else {}
+            if str(content.get("kind")) != FILE_KIND:
+                raise NetworkError(f"{path} is not a saved network")
+            version = int(content["version"])
+            if version != FILE_VERSION:
+                raise NetworkError(f"{path} has format version {version}: this program reads version {FILE_VERSION}")
+            layers = range(int(content["n_layers"]))
+            return cls(
+                weights=[content[f"weights_{index}"] for index in layers],
+                thresholds=[content[f"thresholds_{index}"] for index in layers],
+                biases=[content[f"biases_{index}"] for index in layers],
+                reset=content["reset"],
+                fire_once=content["fire_once"],
+                gate_at_threshold=content["gate_at_threshold"],
+                **{name: content[name] for name in CONSTANTS},
+            )
+        except NetworkError:
+            raise
+        except FileNotFoundError:
+            raise NetworkError(f"{path} does not exist") from None
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise NetworkError(f"{path} is damaged or not a saved network ({type(error).__name__}: {error})") from None
+
+
+def check_range(what: str, values: NDArray[Any], low: int, high: int) -> None:
+    """Raise :class:`NetworkError` unless all `values` lie in ``low..high``."""
+    if values.size and (int(values.min()) < low or int(values.max()) > high):
+        raise NetworkError(f"{what} holds values from {values.min()} to {values.max()}: must be from {low} to {high}")
