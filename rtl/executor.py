@@ -1,0 +1,287 @@
+"""Carries out frames: reads and writes memories and registers, runs samples, answers (docs/link.md)."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.config import ChipConfig
+from rtl.link import HEADER, RECORD, WORD
+from rtl.registers import ANSWER, REGION_SHIFT, Opcode, Region, Status, regions
+
+
+class Executor(wiring.Component):
+    """Takes frames out of the receive buffer, one after the other, and answers each.
+
+    All addresses of a frame are checked before anything is written. `offset` and `data` go to every memory, `write` and `read` have
+    one member for each region; a word at `offset` is in `read` in the next cycle. While `own` is high the host has the memories'
+    read ports. `probe` asks the register file about one offset.
+
+    For a sample, `start` is pulsed when the intensities are loaded; events are shown in `event` while `event_left` and taken
+    with `event_take`. The answer is made of `raster` until `done`, then of `results`. `cycles` counts from the first loaded word to `done`,
+    without those in which `held` says that the link was waited for.
+    """
+
+    def __init__(self, cfg: ChipConfig) -> None:
+        self.cfg = cfg
+        self.regions = regions(cfg)
+        members = {region.name: 1 for region in self.regions}
+        super().__init__(
+            {
+                "available": In(1),
+                "frame": In(range(cfg.link_depth)),
+                "fetch": Out(range(cfg.link_depth)),
+                "record": In(RECORD),
+                "release": Out(range(cfg.link_depth + 1)),
+                "answer": Out(stream.Signature(WORD)),
+                "busy": Out(1),
+                "own": Out(1),
+                "offset": Out(REGION_SHIFT),
+                "data": Out(32),
+                "write": Out(data.StructLayout(members)),
+                "read": In(data.StructLayout({name: 32 for name in members})),
+                "probe": Out(8),
+                "known": In(1),
+                "readonly": In(1),
+                "events": In(1),
+                "pixel_write": Out(1),
+                "pixel_index": Out(range(max(cfg.pixel_words, 2))),
+                "start": Out(1),
+                "seed": Out(32),
+                "done": In(1),
+                "held": In(1),
+                "event": Out(32),
+                "event_left": Out(1),
+                "event_take": In(1),
+                "bad_events": In(1),
+                "input_spike": In(1),
+                "raster": In(stream.Signature(32)),
+                "raster_empty": In(1),
+                "cycles": Out(32),
+                "input_spikes": Out(32),
+                "results_start": Out(1),
+                "results": In(stream.Signature(WORD)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.cfg
+
+        header, address = Signal(HEADER), Signal(32)
+        status = Signal(Status)
+        cursor, payload, size = Signal.like(self.fetch), Signal.like(self.fetch), Signal.like(self.release)
+        left = Signal(32)
+        word = self.record.data
+        opcode, length = header.opcode, header.length
+
+        # The buffer's word at `fetch` is in `word` one cycle later; without a new request the same one stays.
+        m.d.comb += [self.fetch.eq(cursor), payload.eq(self.frame + 2)]
+        m.d.sync += cursor.eq(self.fetch)
+        following = (cursor + 1)[: len(cursor)]
+
+        # ---- is this range of addresses there, and may it be used? ------------------------------------------------
+        target, count, one_register = Signal(32), Signal(32), Signal()
+        writing = opcode != Opcode.READ
+        verdict = Signal(Status)
+        offset, region = target[:REGION_SHIFT], target[REGION_SHIFT:]
+        m.d.comb += self.probe.eq(offset)
+        with m.Switch(region):
+            for info in self.regions.values():
+                with m.Case(info.region):
+                    with m.If((offset > info.depth) | (count > (info.depth - offset).as_unsigned())):
+                        m.d.comb += verdict.eq(Status.BAD_ADDRESS)
+                    with m.Elif(~Mux(writing, int(info.writable), int(info.readable)).bool()):
+                        m.d.comb += verdict.eq(Status.DENIED)
+                    if info.region == Region.REGISTERS:
+                        with m.Elif(one_register & ~self.known):
+                            m.d.comb += verdict.eq(Status.BAD_ADDRESS)
+                        with m.Elif(one_register & self.readonly):
+                            m.d.comb += verdict.eq(Status.DENIED)
+            with m.Default():
+                m.d.comb += verdict.eq(Status.BAD_ADDRESS)
+
+        # ---- memories -----------------------------------------------------------------------------------------------
+        store = Signal()
+        place = Signal(32)
+        m.d.comb += [self.offset.eq(place[:REGION_SHIFT]), self.data.eq(word)]
+        shown = Signal(32)
+        with m.Switch(place[REGION_SHIFT:]):
+            for info in self.regions.values():
+                with m.Case(info.region):
+                    m.d.comb += [self.write[info.region.name].eq(store), shown.eq(self.read[info.region.name])]
+
+        def send(value: Value, *, last: Value | int = 0) -> Value:
+            """Offer one word of the answer; the result is true in the cycle that takes it."""
+            m.d.comb += [
+                self.answer.valid.eq(1),
+                self.answer.payload.data.eq(value),
+                self.answer.payload.last.eq(last),
+            ]
+            return self.answer.ready
+
+        answer_header = Cat(status, Signal(16 - len(status), name="zero"), header.tag, opcode | ANSWER)
+
+        bad_events = Signal()
+        spikes = Signal(31)
+        m.d.comb += [
+            self.seed.eq(address),
+            self.event.eq(word),
+            self.event_left.eq(left != 0),
+            self.pixel_index.eq(place),
+            self.input_spikes.eq(Cat(spikes, bad_events)),
+        ]
+
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                m.d.comb += self.fetch.eq(self.frame)
+                with m.If(self.available):
+                    m.next = "HEADER"
+
+            with m.State("HEADER"):
+                m.d.comb += self.fetch.eq(self.frame + 1)
+                m.d.sync += [header.eq(word), status.eq(Status.OK), size.eq(word[:16] + 2)]
+                m.next = "ADDRESS"
+                with m.If(self.record.error):
+                    m.d.sync += [status.eq(word[: len(status)]), size.eq(1)]
+                    m.next = "ANSWER"
+
+            with m.State("ADDRESS"):
+                m.d.comb += self.fetch.eq(payload)
+                m.d.sync += [address.eq(word), left.eq(length)]
+                m.next = "DECIDE"
+
+            with m.State("DECIDE"):
+                m.d.comb += [target.eq(address), count.eq(length)]
+                m.d.sync += place.eq(address)
+                m.next = "ANSWER"
+                with m.Switch(opcode):
+                    with m.Case(Opcode.READ):
+                        m.d.comb += count.eq(word)
+                        m.d.sync += left.eq(word)
+                        with m.If(length != 1):
+                            m.d.sync += status.eq(Status.BAD_LENGTH)
+                        with m.Elif(verdict != Status.OK):
+                            m.d.sync += status.eq(verdict)
+                        with m.Else():
+                            m.next = "READ"
+                    with m.Case(Opcode.WRITE):
+                        with m.If(verdict != Status.OK):
+                            m.d.sync += status.eq(verdict)
+                        with m.Elif(length != 0):
+                            m.next = "WRITE"
+                            with m.If(region == Region.REGISTERS):
+                                m.next = "CHECK"
+                    with m.Case(Opcode.SCATTER):
+                        with m.If(length[0]):
+                            m.d.sync += status.eq(Status.BAD_LENGTH)
+                        with m.Elif(length != 0):
+                            m.next = "CHECK"
+                    with m.Case(Opcode.RUN):
+                        m.d.sync += [place.eq(0), spikes.eq(0), self.cycles.eq(0)]
+                        with m.If(~self.events & (length != cfg.pixel_words)):
+                            m.d.sync += status.eq(Status.BAD_LENGTH)
+                        with m.Else():
+                            m.next = "RUN"
+                    with m.Default():
+                        m.d.sync += status.eq(Status.BAD_OPCODE)
+
+            # Every address of the frame, one a cycle; for SCATTER they are every second word.
+            with m.State("CHECK"):
+                scatter = opcode == Opcode.SCATTER
+                m.d.comb += [
+                    target.eq(Mux(scatter, word, place)),
+                    count.eq(1),
+                    one_register.eq(1),
+                    self.fetch.eq(cursor + 2),
+                ]
+                m.d.sync += [place.eq(place + 1), left.eq(left - Mux(scatter, 2, 1))]
+                with m.If(verdict != Status.OK):
+                    m.d.sync += status.eq(verdict)
+                    m.next = "ANSWER"
+                with m.Elif(left == Mux(scatter, 2, 1)):
+                    m.d.comb += self.fetch.eq(payload)
+                    m.d.sync += [left.eq(length), place.eq(address)]
+                    m.next = "WRITE"
+                    with m.If(scatter):
+                        m.next = "PLACE"
+
+            with m.State("PLACE"):
+                m.d.comb += self.fetch.eq(following)
+                m.d.sync += [place.eq(word), left.eq(left - 1)]
+                m.next = "WRITE"
+
+            with m.State("WRITE"):
+                m.d.comb += [self.own.eq(1), store.eq(1), self.fetch.eq(following)]
+                m.d.sync += [place.eq(place + 1), left.eq(left - 1)]
+                with m.If(left == 1):
+                    m.next = "ANSWER"
+                with m.Elif(opcode == Opcode.SCATTER):
+                    m.next = "PLACE"
+
+            with m.State("READ"), m.If(send(answer_header, last=left == 0)):
+                m.next = "READ_WORD"
+                with m.If(left == 0):
+                    m.next = "RELEASE"
+            with m.State("READ_WORD"):
+                m.d.comb += self.own.eq(1)
+                m.next = "READ_SEND"
+            with m.State("READ_SEND"):
+                m.d.comb += self.own.eq(1)
+                with m.If(send(shown, last=left == 1)):
+                    m.d.sync += [place.eq(place + 1), left.eq(left - 1)]
+                    m.next = "READ_WORD"
+                    with m.If(left == 1):
+                        m.next = "RELEASE"
+
+            with m.State("RUN"), m.If(send(answer_header)):
+                m.next = "LOAD"
+                with m.If(self.events):
+                    m.next = "START"
+            with m.State("LOAD"):
+                m.d.comb += [self.pixel_write.eq(1), self.fetch.eq(following)]
+                m.d.sync += [place.eq(place + 1), left.eq(left - 1), self.cycles.eq(self.cycles + 1)]
+                with m.If(left == 1):
+                    m.next = "START"
+            with m.State("START"):
+                m.d.comb += self.start.eq(1)
+                m.d.sync += self.cycles.eq(self.cycles + 1)
+                m.next = "RUNNING"
+            with m.State("RUNNING"):
+                with m.If(self.event_take):
+                    m.d.comb += self.fetch.eq(following)
+                    m.d.sync += left.eq(left - 1)
+                m.d.sync += [
+                    self.cycles.eq(self.cycles + ~self.held),
+                    spikes.eq(spikes + self.input_spike),
+                ]
+                with m.If(self.done):
+                    m.d.sync += bad_events.eq(self.bad_events | (left != 0))
+                    m.next = "DRAIN"
+            with m.State("DRAIN"), m.If(self.raster_empty):
+                m.d.comb += self.results_start.eq(1)
+                m.next = "RESULTS"
+            with m.State("RESULTS"):
+                m.d.comb += [
+                    self.answer.valid.eq(self.results.valid),
+                    self.answer.payload.eq(self.results.payload),
+                    self.results.ready.eq(self.answer.ready),
+                ]
+                with m.If(self.results.valid & self.results.payload.last & self.answer.ready):
+                    m.next = "RELEASE"
+
+            with m.State("ANSWER"), m.If(send(answer_header, last=1)):
+                m.next = "RELEASE"
+            with m.State("RELEASE"):
+                m.d.comb += self.release.eq(size)
+                m.next = "IDLE"
+
+        with m.If(fsm.ongoing("RUNNING") | fsm.ongoing("DRAIN")):
+            m.d.comb += [
+                self.answer.valid.eq(self.raster.valid),
+                self.answer.payload.data.eq(self.raster.payload),
+                self.raster.ready.eq(self.answer.ready),
+            ]
+        m.d.comb += self.busy.eq(self.available | ~fsm.ongoing("IDLE"))
+        return m

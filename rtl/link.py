@@ -1,0 +1,149 @@
+"""Frames in and out: CRC check with commit or roll-back, and CRC generation (docs/link.md)."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from rtl.registers import Status
+
+WORD = data.StructLayout({"data": 32, "last": 1})
+"""One transfer on the link."""
+
+RECORD = data.StructLayout({"data": 32, "error": 1})
+"""One word of the receive buffer; `error` marks a header whose low half is a status instead of a length."""
+
+HEADER = data.StructLayout({"length": 16, "tag": 8, "opcode": 8})
+"""First word of a frame; in answers the length is a status."""
+
+
+class Receiver(wiring.Component):
+    """Checks frames and keeps the good ones, header, address and payload, in a ring of `depth` words.
+
+    Words of a frame are written ahead and committed when its CRC was right. Of a bad frame only one record stays: the header
+    with `error` set and the status in place of the length, so that answers keep the order of the frames. `available` says that a
+    committed frame starts at `start`; the reader gives `fetch` and has that word in `record` in the next cycle, and hands `release`
+    words back when it has done with the frame.
+
+    Words are accepted in every cycle unless the ring is full of frames that wait. A frame that alone would not fit is
+    dropped and answered.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        super().__init__(
+            {
+                "rx": In(stream.Signature(WORD)),
+                "available": Out(1),
+                "start": Out(range(depth)),
+                "fetch": In(range(depth)),
+                "record": Out(RECORD),
+                "release": In(range(depth + 1)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        depth = self.depth
+        m.submodules.ring = ring = Memory(shape=RECORD, depth=depth, init=[])
+        m.submodules.crc = crc = CRC32_ISO_HDLC(32).create()
+        read, write = ring.read_port(), ring.write_port()
+
+        # Pointers have one bit more than addresses, so that a full ring is not an empty one.
+        pointer = range(2 * depth)
+        written, committed, released = Signal(pointer), Signal(pointer), Signal(pointer)
+        header = Signal(HEADER)
+        dropping = Signal()
+        modulus = 2 * depth - 1
+        length = (written - committed) & modulus
+        whole_ring = length == depth
+        full = ((written - released) & modulus) == depth
+
+        word = self.rx.payload
+        take = Signal()
+        m.d.comb += [
+            self.rx.ready.eq(~full | whole_ring | dropping),
+            take.eq(self.rx.valid & self.rx.ready),
+            self.available.eq(committed != released),
+            self.start.eq(released[:-1]),
+            read.addr.eq(self.fetch),
+            self.record.eq(read.data),
+            crc.data.eq(word.data),
+            crc.valid.eq(take & ~word.last),
+            crc.start.eq(take & word.last),
+            write.addr.eq(written[:-1]),
+            write.data.data.eq(word.data),
+        ]
+        m.d.sync += released.eq(released + self.release)
+
+        shown = Signal(HEADER)
+        m.d.comb += shown.eq(Mux(length == 0, word.data, header))
+        status = Signal(Status)
+        with m.If(dropping | (length < 2) | (header.length != length - 2)):
+            m.d.comb += status.eq(Status.BAD_LENGTH)
+        with m.Elif(crc.crc != word.data):
+            m.d.comb += status.eq(Status.BAD_CRC)
+
+        with m.If(take):
+            with m.If(~word.last):
+                with m.If(length == 0):
+                    m.d.sync += header.eq(word.data)
+                with m.If(whole_ring):
+                    m.d.sync += dropping.eq(1)
+                with m.Elif(~dropping):
+                    m.d.comb += write.en.eq(1)
+                    m.d.sync += written.eq(written + 1)
+            with m.Else():
+                m.d.sync += dropping.eq(0)
+                with m.If(status == Status.OK):
+                    m.d.sync += committed.eq(written)
+                with m.Else():
+                    m.d.comb += [
+                        write.addr.eq(committed[:-1]),
+                        write.data.data.eq(Cat(status, Signal(16 - len(status), name="zero"), shown.tag, shown.opcode)),
+                        write.data.error.eq(1),
+                        write.en.eq(1),
+                    ]
+                    m.d.sync += [written.eq(committed + 1), committed.eq(committed + 1)]
+        return m
+
+
+class Sender(wiring.Component):
+    """Passes the words of an answer on and adds the CRC after the one marked `last`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "words": In(stream.Signature(WORD)),
+                "tx": Out(stream.Signature(WORD)),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.crc = crc = CRC32_ISO_HDLC(32).create()
+        closing = Signal()
+        m.d.comb += [self.busy.eq(closing), crc.data.eq(self.words.payload.data)]
+        with m.If(closing):
+            m.d.comb += [
+                self.tx.valid.eq(1),
+                self.tx.payload.data.eq(crc.crc),
+                self.tx.payload.last.eq(1),
+                crc.start.eq(self.tx.ready),
+            ]
+            with m.If(self.tx.ready):
+                m.d.sync += closing.eq(0)
+        with m.Else():
+            m.d.comb += [
+                self.tx.valid.eq(self.words.valid),
+                self.tx.payload.data.eq(self.words.payload.data),
+                self.words.ready.eq(self.tx.ready),
+                crc.valid.eq(self.words.valid & self.tx.ready),
+            ]
+            with m.If(self.words.valid & self.tx.ready & self.words.payload.last):
+                m.d.sync += closing.eq(1)
+        return m

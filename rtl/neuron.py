@@ -1,0 +1,336 @@
+"""Update of one word of leaky integrate-and-fire neurons, pipelined (docs/chip.md, "One time step")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
+
+from rtl.arith import DECAY_BITS, decay, least, magnitude, saturate
+from rtl.config import BIAS_BITS, ChipConfig
+from rtl.die import (
+    DIE_NEUTRAL_NEURON,
+    DIE_NEUTRAL_SYNAPSE,
+    EFFECTIVE_BITS,
+    NEURON,
+    SYNAPSE,
+    TRANSFER,
+    Distorter,
+)
+from rtl.memory import Bank, HostBus
+from rtl.random import draws
+from rtl.registers import TRANSFER_CLASSES, Reset
+from rtl.synapses import Synapses, accumulator_shape
+
+READOUT = data.StructLayout({"count": unsigned(16), "first": unsigned(16)})
+"""Read-out of a neuron: number of spikes and step of the first one."""
+
+NEVER = 0xFFFF
+"""First-spike step of a silent neuron."""
+
+
+def constants(cfg: ChipConfig) -> data.StructLayout:
+    """What the registers of one layer set."""
+    state = cfg.state_bits
+    return data.StructLayout(
+        {
+            "decay_syn": unsigned(13),
+            "decay_mem": unsigned(13),
+            "shift": unsigned(4),
+            "reset": unsigned(2),
+            "fire_once": unsigned(1),
+            "gate_at_threshold": unsigned(1),
+            "amount": signed(state),
+            "refractory": unsigned(8),
+            "centre": signed(state),
+            "window": unsigned(state),
+        }
+    )
+
+
+def trace_layout(cfg: ChipConfig) -> data.StructLayout:
+    """What the trace port shows of one neuron word in one step; `word` counts over all layers."""
+    membranes = data.ArrayLayout(signed(cfg.state_bits), cfg.lanes)
+    return data.StructLayout(
+        {
+            "step": 16,
+            "word": 16,
+            "before": membranes,
+            "after": membranes,
+            "spikes": cfg.lanes,
+            "gates": cfg.lanes,
+        }
+    )
+
+
+class NeuronUpdate(wiring.Component):
+    """Neuron state, parameters and read-outs, and the pipeline that moves them one step on.
+
+    A walker command with `last` announces a word; `Synapses.latency` cycles later its sums arrive and the update starts: products of
+    the decays, then new current and membrane, then firing. In the third of these cycles (`done`) the state is
+    written, `spikes` and `gates` are valid and `word_done` names the word. One word may follow another in every cycle; a word must
+    be finished before it is updated again.
+
+    While `read` is high no update runs and `read_address` selects the word seen in `readout` and `potentials` a cycle later.
+    """
+
+    STAGES = 3
+
+    def __init__(self, cfg: ChipConfig) -> None:
+        self.cfg = cfg
+        self.potential_bits = cfg.state_bits + 16
+        host_buses = ["threshold_host", "bias_host"]
+        ports = {
+            "last": In(1),
+            "word": In(range(max(cfg.words) + 1)),
+            "base": In(range(cfg.neuron_depth)),
+            "output_layer": In(1),
+            "first_step": In(1),
+            "step": In(16),
+            "constants": In(constants(cfg)),
+            "sums": In(accumulator_shape(cfg)),
+            "done": Out(1),
+            "word_done": Out(range(max(cfg.words) + 1)),
+            "spikes": Out(cfg.lanes),
+            "gates": Out(cfg.lanes),
+            "read": In(1),
+            "read_address": In(range(cfg.neuron_depth)),
+            "readout": Out(data.ArrayLayout(READOUT, cfg.lanes)),
+            "potentials": Out(data.ArrayLayout(signed(self.potential_bits), cfg.lanes)),
+        }
+        if cfg.die_tables:
+            host_buses += ["die_neuron_host", "die_bias_host"]
+            ports |= {
+                "curves": In(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES)),
+                "amplitude": In(16),
+                "draws": In(draws(cfg.lanes)),
+                "drawn": Out(1),
+            }
+        if cfg.trace:
+            ports["trace"] = Out(trace_layout(cfg))
+        super().__init__(ports | {name: In(HostBus()) for name in host_buses})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg, k = self.cfg, self.constants
+        lanes, state = cfg.lanes, cfg.state_bits
+        states = data.ArrayLayout(signed(state), lanes)
+
+        # at[n]: whether a word was announced n cycles ago, and which.
+        update = Synapses.latency(cfg)
+        final = update + self.STAGES - 1
+        at: list[tuple[Value, Value]] = [(self.last, self.word)]
+        for stage in range(1, final + 1):
+            valid, word = Signal(name=f"valid{stage}"), Signal.like(self.word, name=f"word{stage}")
+            m.d.sync += [valid.eq(at[-1][0]), word.eq(at[-1][1])]
+            at.append((valid, word))
+
+        def address(stage: int) -> Value:
+            return (self.base + at[stage][1])[: max(1, ceil_log2(cfg.neuron_depth))]
+
+        # ---- parameters -----------------------------------------------------------------------------------------
+        m.submodules.thresholds = thresholds = Bank(cfg.neuron_depth, lanes, signed(state))
+        m.submodules.biases = biases = Bank(cfg.neuron_depth, lanes, signed(BIAS_BITS))
+        connect(m, flipped(self.threshold_host), thresholds.host)
+        connect(m, flipped(self.bias_host), biases.host)
+        theta = Signal(states)
+        decays = Signal(data.ArrayLayout(unsigned(13), lanes))
+        drive_bits = 2 + max(len(self.sums[0]), EFFECTIVE_BITS, BIAS_BITS) + (0 if cfg.die_tables else 15)
+        drive = Signal(data.ArrayLayout(signed(drive_bits), lanes))
+        noise = Signal(data.ArrayLayout(signed(22), lanes))
+        if cfg.die_tables:
+            self._distorted_parameters(m, at, address, thresholds, biases, theta, decays, drive, noise)
+        else:
+            m.d.comb += [
+                biases.address.eq(address(update - 1)),
+                thresholds.address.eq(address(final - 1)),
+                theta.eq(thresholds.data),
+            ]
+            for lane in range(lanes):
+                m.d.comb += [
+                    drive[lane].eq((self.sums[lane] + biases.data[lane]) << k.shift),
+                    decays[lane].eq(k.decay_mem),
+                ]
+
+        # ---- state ----------------------------------------------------------------------------------------------
+        def state_memory(name: str, layout: data.ArrayLayout, read_stage: int) -> tuple[Signal, Signal]:
+            """Memory whose word arrives a cycle after `read_stage` and is written back at `final`."""
+            memory = Memory(shape=layout, depth=cfg.neuron_depth, init=[])
+            m.submodules[name] = memory
+            read, write = memory.read_port(), memory.write_port()
+            new = Signal(layout, name=f"new_{name}")
+            m.d.comb += [
+                read.addr.eq(Mux(self.read, self.read_address, address(read_stage))),
+                write.addr.eq(address(final)),
+                write.en.eq(at[final][0]),
+                write.data.eq(new),
+            ]
+            return read.data, new
+
+        old_currents, new_currents = state_memory("currents", states, update - 1)
+        old_membranes, new_membranes = state_memory("membranes", states, update - 1)
+        old_waits, new_waits = state_memory("waits", data.ArrayLayout(unsigned(8), lanes), final - 1)
+        old_readout, new_readout = state_memory("readouts", data.ArrayLayout(READOUT, lanes), final - 1)
+        m.d.comb += self.readout.eq(old_readout)
+
+        # Summed potentials exist for the last layer only.
+        out_words = cfg.words[-1]
+        out_layout = data.ArrayLayout(signed(self.potential_bits), lanes)
+        m.submodules.potentials = potentials = Memory(shape=out_layout, depth=out_words, init=[])
+        potential_read, potential_write = potentials.read_port(), potentials.write_port()
+        m.d.comb += [
+            self.potentials.eq(potential_read.data),
+            potential_read.addr.eq(
+                Mux(self.read, self.read_address - cfg.neuron_base[-1], at[final - 1][1])[: max(1, ceil_log2(out_words))]
+            ),
+            potential_write.addr.eq(at[final][1][: max(1, ceil_log2(out_words))]),
+            potential_write.en.eq(at[final][0] & self.output_layer),
+        ]
+
+        # ---- lanes ----------------------------------------------------------------------------------------------
+        exists = Signal(lanes, init=-1)
+        with m.Switch(address(final)):
+            for base, words, size in zip(cfg.neuron_base, cfg.words, cfg.neuron_layers, strict=True):
+                if size % lanes:
+                    with m.Case(base + words - 1):
+                        m.d.comb += exists.eq((1 << size % lanes) - 1)
+                else:
+                    with m.Case(base + words - 1):
+                        m.d.comb += exists.eq(-1)
+            with m.Default():
+                m.d.comb += exists.eq(-1)
+
+        for lane in range(lanes):
+
+            def register(name: str, shape: object, lane: int = lane) -> Signal:
+                return Signal(shape, name=f"{name}{lane}")
+
+            # Cycle 1: what decays take away, and what comes in.
+            start_current, start_membrane = register("start_current", signed(state)), register("start_membrane", signed(state))
+            m.d.comb += [
+                start_current.eq(Mux(self.first_step, 0, old_currents[lane])),
+                start_membrane.eq(Mux(self.first_step, 0, old_membranes[lane])),
+            ]
+            current = register("current", signed(max(drive_bits, state + 2) + 1))
+            membrane, kept = register("membrane", signed(state)), register("kept", signed(state + 2))
+            with m.If(at[update][0]):
+                m.d.sync += [
+                    current.eq(start_current - decay(start_current, k.decay_syn) + drive[lane]),
+                    membrane.eq(start_membrane),
+                    kept.eq(start_membrane - decay(start_membrane, decays[lane])),
+                ]
+
+            # Cycle 2: new current and membrane.
+            clipped = register("clipped", signed(state))
+            new_current, potential = register("new_current", signed(state)), register("potential", signed(state))
+            before = register("before", signed(state))
+            m.d.comb += clipped.eq(saturate(m, current, state))
+            with m.If(at[update + 1][0]):
+                m.d.sync += [
+                    new_current.eq(clipped),
+                    potential.eq(saturate(m, kept + clipped + noise[lane], state)),
+                    before.eq(membrane),
+                ]
+
+            # Cycle 3: gate, spike, reset.
+            readout, wait = old_readout[lane], register("wait", unsigned(8))
+            count = register("count", unsigned(16))
+            blocked, fire = register("blocked", 1), register("fire", 1)
+            distance = register("distance", signed(state + 2))
+            after = new_membranes[lane]
+            m.d.comb += [
+                wait.eq(Mux(self.first_step, 0, old_waits[lane])),
+                count.eq(Mux(self.first_step, 0, readout.count)),
+                blocked.eq((wait != 0) | (k.fire_once & (count != 0))),
+                fire.eq((potential >= theta[lane]) & ~blocked & exists[lane]),
+                distance.eq(potential - Mux(k.gate_at_threshold, theta[lane], 0) - k.centre),
+                self.spikes[lane].eq(fire),
+                self.gates[lane].eq((magnitude(m, distance) < k.window) & exists[lane]),
+                new_currents[lane].eq(new_current),
+                after.eq(potential),
+                new_waits[lane].eq(Mux(fire, k.refractory, Mux(wait != 0, wait - 1, 0))),
+                new_readout[lane].count.eq(count + fire),
+                new_readout[lane].first.eq(
+                    Mux(fire & (count == 0), self.step, Mux(self.first_step, NEVER, readout.first))
+                ),
+                potential_write.data[lane].eq(Mux(self.first_step, 0, potential_read.data[lane]) + potential),
+            ]
+            with m.If(fire & (k.reset == Reset.ZERO)):
+                m.d.comb += after.eq(0)
+            with m.If(fire & (k.reset == Reset.SUBTRACT)):
+                m.d.comb += after.eq(saturate(m, potential - k.amount, state))
+            if cfg.trace:
+                m.d.comb += [self.trace.before[lane].eq(before), self.trace.after[lane].eq(after)]
+
+        m.d.comb += [self.done.eq(at[final][0]), self.word_done.eq(at[final][1])]
+        if cfg.trace:
+            m.d.comb += [
+                self.trace.step.eq(self.step),
+                self.trace.word.eq(address(final)),
+                self.trace.spikes.eq(self.spikes),
+                self.trace.gates.eq(self.gates),
+            ]
+        return m
+
+    def _distorted_parameters(
+        self,
+        m: Module,
+        at: list[tuple[Value, Value]],
+        address: Callable[[int], Value],
+        thresholds: Bank,
+        biases: Bank,
+        theta: Signal,
+        decays: Signal,
+        drive: Signal,
+        noise: Signal,
+    ) -> None:
+        """Threshold, leak, bias and noise as the die has them, each ready in the cycle that needs it."""
+        cfg, k = self.cfg, self.constants
+        lanes, update = cfg.lanes, Synapses.latency(cfg)
+        m.submodules.die_neurons = neurons = Bank(cfg.neuron_depth, lanes, NEURON, init=DIE_NEUTRAL_NEURON)
+        m.submodules.die_biases = die_biases = Bank(cfg.neuron_depth, lanes, SYNAPSE, init=DIE_NEUTRAL_SYNAPSE)
+        m.submodules.distorter = distorter = Distorter(lanes, BIAS_BITS)
+        connect(m, flipped(self.die_neuron_host), neurons.host)
+        connect(m, flipped(self.die_bias_host), die_biases.host)
+        before = update - 1 - Distorter.LATENCY
+        m.d.comb += [
+            biases.address.eq(address(before)),
+            die_biases.address.eq(address(before)),
+            distorter.weights.eq(biases.data),
+            distorter.tables.eq(die_biases.data),
+            distorter.curves.eq(self.curves),
+            distorter.shift.eq(k.shift),
+            distorter.enable.eq(at[before + 1][0]),
+            thresholds.address.eq(address(update - 2)),
+            neurons.address.eq(address(update - 2)),
+            self.drawn.eq(at[update][0]),
+        ]
+        for lane in range(lanes):
+            # Shifted along with the word: needed in the third cycle of the update.
+            stages = [Signal(signed(cfg.state_bits), name=f"theta{lane}_{stage}") for stage in range(3)]
+            ratio = neurons.data[lane]
+            scaled = (thresholds.data[lane] * ratio.threshold + 512) >> 10
+            m.d.comb += [
+                theta[lane].eq(stages[-1]),
+                drive[lane].eq(self.sums[lane] + distorter.effective[lane]),
+            ]
+            with m.If(at[update - 1][0]):
+                m.d.sync += [
+                    stages[0].eq(saturate(m, scaled, cfg.state_bits)),
+                    decays[lane].eq(least(m, (k.decay_mem * ratio.leak + 512) >> 10, Const(1 << DECAY_BITS))),
+                ]
+            with m.If(at[update][0]):
+                m.d.sync += stages[1].eq(stages[0])
+            with m.If(at[update + 1][0]):
+                m.d.sync += stages[2].eq(stages[1])
+            nibbles = [self.draws[lane][4 * index : 4 * index + 4] for index in range(4)]
+            total = Signal(signed(7), name=f"deviate{lane}")
+            m.d.comb += total.eq(sum(nibbles[1:], nibbles[0]) - 30)
+            with m.If(at[update][0]):
+                m.d.sync += noise[lane].eq((total * self.amplitude + 8) >> 4)
+
+

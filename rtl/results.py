@@ -1,0 +1,98 @@
+"""Reads the results of a sample out of the neuron memories, as the end of an answer."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Module, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.arith import named, sign_extend
+from rtl.config import ChipConfig
+from rtl.link import WORD
+from rtl.neuron import READOUT
+
+
+class Results(wiring.Component):
+    """After `start`: cycles, input spikes, read-out of every neuron, potentials of the last layer; one word a cycle.
+
+    `reading` selects the memories' read ports, whose word at `address` must be there in the next cycle.
+    """
+
+    def __init__(self, cfg: ChipConfig) -> None:
+        self.cfg = cfg
+        self.potential_bits = cfg.state_bits + 16
+        super().__init__(
+            {
+                "start": In(1),
+                "cycles": In(32),
+                "input_spikes": In(32),
+                "reading": Out(1),
+                "address": Out(range(cfg.neuron_depth)),
+                "readout": In(data.ArrayLayout(READOUT, cfg.lanes)),
+                "potentials": In(data.ArrayLayout(signed(self.potential_bits), cfg.lanes)),
+                "words": Out(stream.Signature(WORD)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg, lanes = self.cfg, self.cfg.lanes
+        word, lane, high = Signal.like(self.address), Signal(range(lanes)), Signal()
+        last_word = cfg.neuron_depth - 1
+
+        # Lanes past the end of a layer hold no neuron.
+        last_lane = Signal(range(lanes), init=lanes - 1)
+        with m.Switch(word):
+            for base, words, size in zip(cfg.neuron_base, cfg.words, cfg.neuron_layers, strict=True):
+                with m.Case(base + words - 1):
+                    m.d.comb += last_lane.eq((size - 1) % lanes)
+            with m.Default():
+                m.d.comb += last_lane.eq(lanes - 1)
+
+        readout = Array(self.readout[index].as_value() for index in range(lanes))[lane]
+        potential = named(m, Array(self.potentials[index] for index in range(lanes))[lane], "potential")
+        out, ready = self.words.payload, self.words.ready
+        m.d.comb += self.address.eq(word)
+
+        with m.FSM() as fsm:
+            with m.State("IDLE"), m.If(self.start):
+                m.d.sync += [word.eq(0), lane.eq(0), high.eq(0)]
+                m.next = "CYCLES"
+            with m.State("CYCLES"):
+                m.d.comb += out.data.eq(self.cycles)
+                with m.If(ready):
+                    m.next = "SPIKES"
+            with m.State("SPIKES"):
+                m.d.comb += out.data.eq(self.input_spikes)
+                with m.If(ready):
+                    m.next = "NEURONS"
+            with m.State("NEURONS"):
+                m.d.comb += out.data.eq(readout)
+                with m.If(ready):
+                    m.d.sync += lane.eq(lane + 1)
+                    with m.If(lane == last_lane):
+                        m.d.sync += lane.eq(0)
+                        with m.If(word == last_word):
+                            m.d.comb += self.address.eq(cfg.neuron_base[-1])
+                            m.next = "POTENTIALS"
+                        with m.Else():
+                            m.d.comb += self.address.eq(word + 1)
+                        m.d.sync += word.eq(self.address)
+            with m.State("POTENTIALS"):
+                m.d.comb += [
+                    out.data.eq(sign_extend(potential, 64).word_select(high, 32)),
+                    out.last.eq(high & (lane == last_lane) & (word == last_word)),
+                ]
+                with m.If(ready):
+                    m.d.sync += high.eq(~high)
+                    with m.If(high):
+                        m.d.sync += lane.eq(lane + 1)
+                        with m.If(lane == last_lane):
+                            m.d.sync += lane.eq(0)
+                            with m.If(word == last_word):
+                                m.next = "IDLE"
+                            with m.Else():
+                                m.d.comb += self.address.eq(word + 1)
+                                m.d.sync += word.eq(word + 1)
+        m.d.comb += [self.reading.eq(~fsm.ongoing("IDLE")), self.words.valid.eq(self.reading)]
+        return m
