@@ -1,0 +1,392 @@
+"""A training from its settings to its run folder: data, chip, trainer, baselines, evaluation, report."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host import datasets
+from host.errors import UserError
+from host.runs import NETWORK, RunFolder, versions
+from host.trainers import CheckpointError, MetropolisHastings, Progress, State, SurrogateGradient
+from host.trainers.base import ChipClassifier
+from rtl.config import ChipConfig
+
+TRAINERS = ("mh", "surrogate")
+MODES = ("ideal", "domain-randomised", "in-loop", "in-loop-naive")
+BACKENDS = ("golden", "sim")
+READ_OUTS = ("best", "vote", "mean", "last", "map")
+CHECKPOINT_SECONDS = 5.0
+"""Time between two checkpoints while training."""
+
+RASTER_SAMPLES = 3
+"""Test samples whose spikes are drawn in the report."""
+
+
+class SpecError(UserError):
+    """Settings of a training that make no sense; the message is one sentence."""
+
+
+def allowed(what: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a `value` outside `choices` with a sentence that lists them."""
+    if value not in choices:
+        raise SpecError(f"Unknown {what} {value!r}; allowed are {', '.join(choices)}.")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that defines a training; equal specs give equal results.
+
+    `die` is the seed of the distorted die and `mismatch` its level; both ``None`` mean the ideal chip.
+    """
+
+    trainer: str = "mh"
+    mode: str = "in-loop"
+    dataset: str = "breast-cancer"
+    backend: str = "sim"
+    die: int | None = None
+    mismatch: float | None = None
+    seed: int = 0
+    train_size: int = 100
+    steps: int | None = None
+    timesteps: int = 32
+    hidden: tuple[int, ...] = (15,)
+    lanes: int = 8
+    weight_bits: int = 8
+    state_bits: int = 24
+    beta: float = 0.5
+    prior_sd: float = 32.0
+    start_sd: float = 24.0
+    read_out: str = "best"
+    encoding: str = "rate"
+    greedy: bool = False
+    remeasure: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        allowed("trainer", self.trainer, TRAINERS)
+        allowed("mode", self.mode, MODES)
+        allowed("data set", self.dataset, tuple(datasets.REGISTRY))
+        allowed("backend", self.backend, BACKENDS)
+        allowed("read-out", self.read_out, READ_OUTS)
+        allowed("encoding", self.encoding, ("rate", "bernoulli"))
+        if self.mismatch is not None and not 0 <= self.mismatch <= 4:
+            raise SpecError(f"Mismatch {self.mismatch!r}: must be a level from 0 to 4.")
+        if self.die is not None and not 0 <= self.die < 2**32:
+            raise SpecError(f"Die {self.die!r}: must be a seed from 0 to {2**32 - 1}.")
+        if not 0 <= self.seed < 2**32:
+            raise SpecError(f"Seed {self.seed!r}: must be from 0 to {2**32 - 1}.")
+        if self.steps is not None and self.steps < 1:
+            raise SpecError(f"Steps {self.steps!r}: must be an integer from 1 on.")
+        if not 1 <= self.timesteps <= 65_534:
+            raise SpecError(f"Time steps {self.timesteps!r}: must be from 1 to 65534.")
+
+    @property
+    def n_steps(self) -> int:
+        """Proposals or updates, with the trainer's usual number where none was asked for."""
+        return self.steps if self.steps is not None else {"mh": 3000, "surrogate": 400}[self.trainer]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"hidden": list(self.hidden)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
+        """Inverse of :meth:`to_dict`; refuses anything else."""
+        known = {item.name for item in fields(cls)}
+        if not isinstance(values, Mapping) or not set(values) <= known:
+            raise CheckpointError("The checkpoint does not say how its training was set up.")
+        try:
+            return cls(**dict(values))
+        except TypeError as error:
+            raise CheckpointError(f"The checkpoint's settings are damaged ({error}).") from None
+
+    def config(self, split: datasets.Split) -> ChipConfig:
+        """The chip: inputs and outputs from the data, hidden layers from the settings."""
+        return ChipConfig(
+            layers=(split.n_features, *self.hidden, split.n_classes),
+            lanes=self.lanes,
+            weight_bits=self.weight_bits,
+            state_bits=self.state_bits,
+        )
+
+    def draw_die(self) -> Any:
+        """The distorted die, or ``None`` for the ideal chip."""
+        from host.die import Die
+
+        if self.die is None and self.mismatch is None:
+            return None
+        return Die(seed=self.die or 0, level=1.0 if self.mismatch is None else self.mismatch)
+
+    def make_trainer(self, chip: Any) -> ChipClassifier:
+        common: dict[str, Any] = {
+            "beta": self.beta,
+            "prior_sd": self.prior_sd,
+            "start_sd": self.start_sd,
+            "timesteps": self.timesteps,
+            "encoding": self.encoding,
+            "seed": self.seed,
+        }
+        if self.trainer == "mh":
+            return MetropolisHastings(
+                chip,
+                self.n_steps,
+                read_out=self.read_out,
+                greedy=self.greedy,
+                remeasure=self.remeasure,
+                **common,
+            )
+        level = 1.0 if self.mismatch is None else self.mismatch
+        return SurrogateGradient(chip, self.mode, updates=self.n_steps, dies=level, **common)
+
+
+class Interrupted(Exception):
+    """The user asked to stop; the checkpoint is written."""
+
+    def __init__(self, step: int, total: int) -> None:
+        super().__init__(f"stopped after {step} of {total} steps")
+        self.step, self.total = step, total
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a request that the training answers between two steps; the second one interrupts."""
+    asked = False
+
+    def handler(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    try:
+        previous = signal.signal(signal.SIGINT, handler)
+    except ValueError:  # not the main thread: leave signals alone
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def train(
+    spec: RunSpec,
+    run: RunFolder,
+    *,
+    resume: State | None = None,
+    baselines: tuple[str, ...] = ("logistic regression", "majority class"),
+    watch: Callable[[str, Progress], None] | None = None,
+    report: bool = True,
+) -> dict[str, Any]:
+    """Train as `spec` says, evaluate, and write the run folder; returns the result.
+
+    Parameters
+    ----------
+    resume : checkpoint of an interrupted training of the same spec
+    baselines : names from :data:`BASELINES` to train beside it, on the same split and chip
+    watch : called with a title and the progress, for progress bars
+    report : write report.html and its plots
+
+    Raises
+    ------
+    Interrupted
+        After Ctrl-C; the checkpoint in the folder resumes the training.
+    """
+    from host.chip import Chip
+
+    for name in baselines:
+        allowed("baseline", name, tuple(BASELINES))
+    split = datasets.split(spec.dataset, spec.train_size, spec.seed)
+    cfg = spec.config(split)
+    die = spec.draw_die()
+    started = time.perf_counter()
+    with Chip(cfg, backend=spec.backend, die=die) as chip, stop_on_interrupt() as stopped:
+        trainer = spec.make_trainer(chip)
+        earlier = float(resume.meta.get("wall_s", 0.0)) if resume is not None else 0.0
+        last = [time.perf_counter()]
+
+        def save() -> None:
+            state = trainer.state_dict()  # type: ignore[attr-defined]
+            state.meta |= {"spec": spec.to_dict(), "wall_s": earlier + time.perf_counter() - started}
+            run.write_checkpoint(state)
+            last[0] = time.perf_counter()
+
+        def callback(progress: Progress) -> None:
+            if watch is not None:
+                watch(title_of(spec), progress)
+            if stopped():
+                save()
+                raise Interrupted(progress.step, progress.total)
+            if time.perf_counter() - last[0] > CHECKPOINT_SECONDS:
+                save()
+
+        try:
+            trainer.fit(split.x_train, split.y_train, resume=resume, callback=callback)  # type: ignore[attr-defined]
+        except KeyboardInterrupt:
+            save()
+            raise
+        save()
+        wall = earlier + time.perf_counter() - started
+        test, balanced = trainer.evaluate(split.x_test, split.y_test)
+        train_accuracy, _ = trainer.evaluate(split.x_train, split.y_train)
+        result: dict[str, Any] = {
+            "system": spec.trainer,
+            "dataset": spec.dataset,
+            "backend": spec.backend,
+            "seed": spec.seed,
+            "config": cfg.to_dict(),
+            "die": None if die is None else die.to_dict() | {"severity": die.severity()},
+            "accuracy": {"train": train_accuracy, "test": test},
+            "balanced_accuracy": {"test": balanced},
+            "baselines": {},
+            "chip": trainer.cost_,
+            "wall_s": wall,
+            "versions": versions(),
+            "settings": spec.to_dict(),
+            "class_names": list(split.class_names),
+        }
+        if isinstance(trainer, MetropolisHastings):
+            result["acceptance"] = trainer.acceptance_
+            result["read_outs"] = read_outs(trainer, split)
+        for name in baselines:
+            result["baselines"][name] = BASELINES[name](spec, split, chip, _named(watch, name))
+        evaluation = evaluation_arrays(trainer, chip, split, spec, die)
+        trainer.network_.save(run.path / NETWORK)
+        run.write_history(trainer.history_)  # type: ignore[attr-defined]
+        run.write_evaluation(evaluation)
+        run.write_result(result)
+    if report:
+        from host.report import write_report
+
+        write_report(run)
+    return result
+
+
+def title_of(spec: RunSpec) -> str:
+    """What a progress bar calls the training."""
+    return "MH in the loop" if spec.trainer == "mh" else f"backprop, {spec.mode}"
+
+
+def _named(watch: Callable[[str, Progress], None] | None, name: str) -> Callable[[Progress], None] | None:
+    return None if watch is None else lambda progress: watch(name, progress)
+
+
+def read_outs(trainer: MetropolisHastings, split: datasets.Split) -> dict[str, float]:
+    """Test accuracy of every read-out of the chain."""
+    chosen, found = trainer.read_out, {}
+    for name in READ_OUTS:
+        trainer.read_out = name
+        found[name] = trainer.evaluate(split.x_test, split.y_test)[0]
+    trainer.read_out = chosen
+    return found
+
+
+def evaluation_arrays(
+    trainer: ChipClassifier, chip: Any, split: datasets.Split, spec: RunSpec, die: Any
+) -> dict[str, NDArray[Any]]:
+    """What the report draws, so that it can be drawn again without the chip."""
+    arrays: dict[str, NDArray[Any]] = {
+        "labels": split.y_test,
+        "predicted": trainer.predict(split.x_test),
+    }
+    network = trainer.network_
+    chip.load(network)
+    # One sample of each class first, so that the rasters can be compared.
+    order = np.argsort(
+        [np.sum(split.y_test[:index] == label) for index, label in enumerate(split.y_test)], kind="stable"
+    )
+    picked = np.sort(order[:RASTER_SAMPLES])
+    out = chip.run(
+        np.ascontiguousarray(split.x_test[picked]),
+        steps=spec.timesteps,
+        seed=spec.seed,
+        encoding=spec.encoding,
+        record=("raster",),
+    )
+    arrays["raster_samples"], arrays["raster_labels"] = picked, split.y_test[picked]
+    arrays["raster_inputs"] = split.x_test[picked]
+    for layer, raster in enumerate(out.raster):
+        arrays[f"raster_{layer}"] = raster
+        arrays[f"mean_counts_{layer}"] = out.counts[layer]
+    for layer, weights in enumerate(network.weights):
+        arrays[f"weights_{layer}"] = np.asarray(weights)
+    return arrays | die_arrays(die, chip.cfg)
+
+
+def die_arrays(die: Any, cfg: ChipConfig) -> dict[str, NDArray[Any]]:
+    """How far the die is from the ideal, for people to look at afterwards (the trainers never see it).
+
+    Gains of positive and negative weights (n_synapses,), factors of thresholds and membrane decays (n_neurons,).
+    """
+    if die is None:
+        return {}
+    tables = die.tables(cfg)
+
+    def real(values: NDArray[np.int64], base: tuple[int, ...], rows: tuple[int, ...]) -> NDArray[np.int64]:
+        """Entries of real neurons, without the padding of the last word."""
+        parts = []
+        for layer, (size, words) in enumerate(zip(cfg.neuron_layers, cfg.words, strict=True)):
+            first, width = base[layer] * cfg.lanes, words * cfg.lanes
+            parts.append(values[first : first + rows[layer] * width].reshape(-1, width)[:, :size].ravel())
+        return np.concatenate(parts)
+
+    def signed(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+        half = 1 << (bits - 1)
+        return ((values & ((1 << bits) - 1)) ^ half) - half
+
+    synapses = real(tables.synapse, cfg.weight_base, tuple(pre for pre, _ in cfg.shapes))
+    neurons = real(tables.neuron, cfg.neuron_base, (1,) * len(cfg.neuron_layers))
+    return {
+        "die_gain_positive": signed(synapses, 14) / 256.0,
+        "die_gain_negative": signed(synapses >> 14, 14) / 256.0,
+        "die_threshold": signed(neurons, 16) / 1024.0,
+        "die_leak": (neurons >> 16) / 1024.0,
+    }
+
+
+# ---- baselines ------------------------------------------------------------------------------------------------------
+
+
+def _logistic(spec: RunSpec, split: datasets.Split, chip: Any, watch: Any) -> float:
+    """Logistic regression on the same intensities, no chip."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(max_iter=2000).fit(split.x_train / 255.0, split.y_train)
+    return float(model.score(split.x_test / 255.0, split.y_test))
+
+
+def _majority(spec: RunSpec, split: datasets.Split, chip: Any, watch: Any) -> float:
+    """Always the training subset's most frequent class."""
+    return float(np.mean(split.y_test == np.bincount(split.y_train).argmax()))
+
+
+def _backprop(mode: str) -> Callable[[RunSpec, datasets.Split, Any, Any], float]:
+    def run(spec: RunSpec, split: datasets.Split, chip: Any, watch: Any) -> float:
+        other = replace(spec, trainer="surrogate", mode=mode, steps=None, encoding="rate")
+        trainer = other.make_trainer(chip)
+        trainer.fit(split.x_train, split.y_train, callback=watch)  # type: ignore[attr-defined]
+        return trainer.evaluate(split.x_test, split.y_test)[0]
+
+    return run
+
+
+BASELINES: dict[str, Callable[[RunSpec, datasets.Split, Any, Any], float]] = {
+    "backprop, ideal-trained, deployed": _backprop("ideal"),
+    "backprop, domain-randomised": _backprop("domain-randomised"),
+    "backprop, in the loop": _backprop("in-loop"),
+    "backprop, in the loop, naive": _backprop("in-loop-naive"),
+    "logistic regression": _logistic,
+    "majority class": _majority,
+}
+"""Baselines by name: what they score on the test set, trained on the same split and measured on the same chip."""

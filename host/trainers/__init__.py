@@ -1,0 +1,18 @@
+"""Trainers: scikit-learn classifiers whose network runs on a chip."""
+
+from host.trainers.base import Neuron, Progress, StopTraining, TrainingError, balanced_accuracy
+from host.trainers.checkpoint import CheckpointError, State
+from host.trainers.metropolis import MetropolisHastings
+from host.trainers.surrogate import SurrogateGradient
+
+__all__ = [
+    "CheckpointError",
+    "MetropolisHastings",
+    "Neuron",
+    "Progress",
+    "State",
+    "StopTraining",
+    "SurrogateGradient",
+    "TrainingError",
+    "balanced_accuracy",
+]

@@ -1,0 +1,425 @@
+"""What every trainer shares: inputs and labels, parameters as one vector, read-out, checkpoints, progress."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import NotFittedError
+
+from host.errors import UserError
+from host.trainers.checkpoint import CheckpointError, State
+from rtl.config import ChipConfig
+
+if TYPE_CHECKING:
+    from host.chip import Chip
+    from host.die import Die
+    from host.network import Network
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class TrainingError(UserError):
+    """Data or settings that a trainer cannot work with; the message is one sentence."""
+
+
+class StopTraining(Exception):
+    """Raised by a progress callback to end the training early; the fit keeps what it has and returns."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a trainer tells its callback.
+
+    Attributes
+    ----------
+    step, total : work done and to do (proposals of a chain, updates of a gradient method)
+    log_likelihood : of the current state, mean per sample in nats
+    accuracy : share of the presented samples that the current state classifies correctly, 0..1
+    acceptance : share of the recent proposals that were accepted, 0..1 (``nan`` for gradient methods)
+    best_accuracy : the same for the best state so far
+    """
+
+    step: int
+    total: int
+    log_likelihood: float
+    accuracy: float
+    acceptance: float
+    best_accuracy: float
+
+
+Callback = Callable[[Progress], None]
+
+
+def require(ok: bool, message: str) -> None:
+    """Raise :class:`TrainingError` with `message` unless `ok`."""
+    if not ok:
+        raise TrainingError(message)
+
+
+def require_number(name: str, value: object, low: float, high: float = np.inf, *, integer: bool = False) -> None:
+    """Check one numeric setting; `low` and `high` are allowed values."""
+    kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
+    word = "an integer" if integer else "a number"
+    span = f"{word} from {low:g} to {high:g}" if np.isfinite(high) else f"{word} from {low:g} on"
+    good = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high  # type: ignore[operator]
+    require(bool(good), f"Setting {name} = {value!r}: must be {span}.")
+
+
+def require_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Check one setting that names a choice."""
+    require(value in allowed, f"Setting {name} = {value!r}: must be one of {', '.join(allowed)}.")
+
+
+# ---- data -----------------------------------------------------------------------------------------------------------
+
+
+def check_inputs(X: ArrayLike, n_in: int) -> NDArray[np.uint8]:
+    """Intensities as a contiguous uint8 array (N, n_in); anything else gets one sentence."""
+    x = np.asarray(X)
+    require(x.ndim == 2, f"Inputs of shape {x.shape}: must be two-dimensional, (samples, {n_in}).")
+    require(x.shape[0] > 0, "Inputs hold no samples.")
+    require(x.shape[1] == n_in, f"Inputs of shape {x.shape}: this chip has {n_in} inputs, so (samples, {n_in}).")
+    if x.dtype.kind == "f":
+        require(bool(np.isfinite(x).all()), "Inputs hold NaN or infinite values; fill or drop these samples first.")
+        raise TrainingError(
+            f"Inputs are {x.dtype.name}: the chip takes uint8 intensities 0..255 "
+            "(host.datasets.to_intensities converts values in [0, 1])."
+        )
+    require(x.dtype.kind in "iu", f"Inputs of type {x.dtype.name}: must be integers 0..255.")
+    if x.dtype != np.uint8:
+        low, high = int(x.min()), int(x.max())
+        require(low >= 0 and high <= 255, f"Inputs from {low} to {high}: intensities must be within 0..255.")
+    return np.ascontiguousarray(x, dtype=np.uint8)
+
+
+def check_labels(y: ArrayLike, n_samples: int, n_out: int) -> tuple[NDArray[Any], IntArray]:
+    """Classes (n_out,) and the labels as indices into them (N,).
+
+    Integer labels within ``0 .. n_out-1`` keep their values, so that a small subset may lack a class; other labels
+    must take exactly `n_out` different values.
+    """
+    labels = np.asarray(y)
+    require(labels.ndim == 1, f"Labels of shape {labels.shape}: must be one-dimensional, one per sample.")
+    require(len(labels) == n_samples, f"{len(labels)} labels for {n_samples} samples: must be one per sample.")
+    if labels.dtype.kind == "f":
+        require(bool(np.isfinite(labels).all()), "Labels hold NaN or infinite values.")
+    if labels.dtype.kind in "iu" and int(labels.min()) >= 0 and int(labels.max()) < n_out:
+        return np.arange(n_out), labels.astype(np.int64)
+    classes, index = np.unique(labels, return_inverse=True)
+    require(
+        len(classes) == n_out,
+        f"Labels take {len(classes)} different values, but this chip has {n_out} outputs, one per class.",
+    )
+    return classes, index.astype(np.int64)
+
+
+def fingerprint(*arrays: NDArray[Any]) -> str:
+    """Short hash of data, to tell whether a checkpoint belongs to it."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+# ---- read-out -------------------------------------------------------------------------------------------------------
+
+
+def log_softmax(scores: FloatArray) -> FloatArray:
+    """Row-wise logarithm of the softmax, (N, n_out)."""
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def balanced_accuracy(counts: NDArray[Any], labels: IntArray) -> float:
+    """Mean over the classes of the share of correct samples; a k-fold tie for the most spikes counts 1/k.
+
+    Plain accuracy lets a silent chip pass as a majority-class predictor (ties go to the lowest class); this does not.
+    """
+    top = counts == counts.max(axis=1, keepdims=True)
+    credit = top[np.arange(len(labels)), labels] / top.sum(axis=1)
+    return float(np.mean([credit[labels == label].mean() for label in np.unique(labels)]))
+
+
+# ---- the network as one parameter vector ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """Constants of the neurons that a trainer programs (the same for every layer unless a trainer says otherwise).
+
+    The defaults are the nominal values of the MH study: the synaptic current loses a quarter, the membrane a
+    sixteenth per step, a weight counts 16, and 8192 is the threshold as well as what a spike subtracts.
+    """
+
+    threshold: int = 8192
+    decay_syn: int = 1024
+    decay_mem: int = 256
+    shift: int = 4
+    reset: str = "subtract"
+
+    @classmethod
+    def of(cls, value: Neuron | Mapping[str, Any] | None) -> Neuron:
+        """`value` as a :class:`Neuron`: a mapping of its fields is accepted, ``None`` means the defaults."""
+        if value is None:
+            return cls()
+        if isinstance(value, Neuron):
+            return value
+        known = {item.name for item in fields(cls)}
+        require(
+            isinstance(value, Mapping) and set(value) <= known,
+            f"Setting neuron = {value!r}: must be a mapping of {', '.join(sorted(known))}.",
+        )
+        return cls(**value)
+
+
+class ParameterMap:
+    """Order of all weights and biases of a configuration in one vector.
+
+    Layer after layer, first the weight matrix row by row (rows by source), then the layer's biases. Biases share the
+    range of the weights: the chip's are wider, but a bias acts like a weight from a source that spikes in every step.
+    """
+
+    def __init__(self, cfg: ChipConfig) -> None:
+        self.cfg = cfg
+        self.weight_slices: list[slice] = []
+        self.bias_slices: list[slice] = []
+        at = 0
+        for pre, post in cfg.shapes:
+            self.weight_slices.append(slice(at, at + pre * post))
+            at += pre * post
+            self.bias_slices.append(slice(at, at + post))
+            at += post
+        self.size = at
+        self.limit = cfg.weight_range[1]
+        """Largest magnitude of a parameter; the range is kept symmetric."""
+
+    def split(self, vector: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        """Weight matrices (n_pre, n_post) and biases (n_post,) as views into `vector`."""
+        weights = [vector[part].reshape(shape) for part, shape in zip(self.weight_slices, self.cfg.shapes, strict=True)]
+        return weights, [vector[part] for part in self.bias_slices]
+
+    def join(self, weights: list[NDArray[Any]], biases: list[NDArray[Any]]) -> IntArray:
+        """Inverse of :meth:`split`."""
+        parts = [np.asarray(part).ravel() for pair in zip(weights, biases, strict=True) for part in pair]
+        return np.concatenate(parts).astype(np.int64)
+
+
+def draw_start(map_: ParameterMap, sd: float, seed: int) -> IntArray:
+    """Start parameters ``round(N(0, sd**2))``, clipped; the same for every trainer that gets the same seed."""
+    values = np.random.default_rng([seed, 0x57A27]).normal(0.0, sd, map_.size)
+    return np.clip(np.rint(values), -map_.limit, map_.limit).astype(np.int64)
+
+
+def make_network(cfg: ChipConfig, map_: ParameterMap, vector: IntArray, neuron: Neuron) -> Network:
+    """The network with these parameters and neuron constants."""
+    from host.network import Network
+
+    weights, biases = map_.split(vector)
+    return Network(
+        weights=list(weights),
+        biases=list(biases),
+        thresholds=neuron.threshold,
+        decay_syn=neuron.decay_syn,
+        decay_mem=neuron.decay_mem,
+        shift=neuron.shift,
+        reset=neuron.reset,
+        reset_amount=neuron.threshold,
+    )
+
+
+def vector_of(source: Network | ArrayLike, map_: ParameterMap) -> IntArray:
+    """Parameter vector of a network, or a checked copy of a vector."""
+    from host.network import Network
+
+    if isinstance(source, Network):
+        source.check(map_.cfg)
+        return map_.join(list(source.weights), list(source.biases))
+    vector = np.asarray(source)
+    require(
+        vector.dtype.kind in "iu" and vector.shape == (map_.size,),
+        f"Start parameters of type {vector.dtype} and shape {vector.shape}: must be {map_.size} integers or a Network.",
+    )
+    return vector.astype(np.int64)
+
+
+def open_ideal(cfg: ChipConfig, die: Die | None = None) -> Chip:
+    """A golden chip of this configuration: ideal, or another simulated die."""
+    from host.chip import Chip
+
+    return Chip(cfg, backend="golden", die=die)
+
+
+# ---- the estimator --------------------------------------------------------------------------------------------------
+
+
+class ChipClassifier(ClassifierMixin, BaseEstimator):
+    """A scikit-learn classifier whose network runs on a :class:`host.chip.Chip`.
+
+    Subclasses set the parameters ``chip, beta, timesteps, encoding, neuron, seed`` in their constructor and implement
+    ``fit`` and :meth:`_candidates`. Class k is the one whose output neuron spikes most; ties go to the lowest index.
+
+    Attributes after ``fit``
+    ------------------------
+    classes_, n_features_in_
+    cost_ : what the training asked of the chip: samples, timesteps, cycles, synaptic_ops, spikes
+    history_ : columns of the learning curve, arrays of equal length
+    """
+
+    chip: Chip
+    beta: float
+    timesteps: int
+    encoding: str
+    neuron: Neuron | Mapping[str, Any] | None
+    seed: int
+
+    def __sklearn_clone__(self) -> ChipClassifier:
+        """An unfitted copy that shares the chip: a chip is a device, not a value to be copied."""
+        params = {
+            name: value if name == "chip" else clone(value, safe=False)
+            for name, value in self.get_params(deep=False).items()
+        }
+        return type(self)(**params)
+
+    # ---- fitting helpers
+
+    def _check_common(self) -> None:
+        require(
+            hasattr(self.chip, "run") and hasattr(self.chip, "load"), f"Setting chip = {self.chip!r}: must be a Chip."
+        )
+        require_number("beta", self.beta, 1e-6)
+        require_number("timesteps", self.timesteps, 1, 65_534, integer=True)
+        require_number("seed", self.seed, 0, 2**32 - 1, integer=True)
+
+    def _prepare(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.uint8], IntArray]:
+        """Validated inputs and label indices; sets ``classes_`` and ``n_features_in_``."""
+        self._check_common()
+        cfg = self.chip.cfg
+        x = check_inputs(X, cfg.n_in)
+        classes, labels = check_labels(y, len(x), cfg.n_out)
+        self.classes_, self.n_features_in_ = classes, cfg.n_in
+        return x, labels
+
+    @property
+    def _map(self) -> ParameterMap:
+        return ParameterMap(self.chip.cfg)
+
+    def _start(self, initial: Network | ArrayLike | None, sd: float) -> IntArray:
+        """Start vector: drawn from the seed, or the parameters of a network or a vector that is given."""
+        map_ = self._map
+        if initial is None:
+            return draw_start(map_, sd, int(self.seed))
+        vector = vector_of(initial, map_)
+        return np.clip(vector, -map_.limit, map_.limit)
+
+    # ---- network and read-out
+
+    def network_of(self, vector: IntArray) -> Network:
+        """The network with these parameters and this trainer's neuron constants."""
+        return make_network(self.chip.cfg, self._map, vector, Neuron.of(self.neuron))
+
+    def _candidates(self) -> list[IntArray]:
+        """Parameter vectors whose softmax probabilities a prediction averages (usually one)."""
+        raise NotImplementedError
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "classes_") or not hasattr(self, "cost_"):
+            raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit(X, y) first.")
+
+    @property
+    def network_(self) -> Network:
+        """The (first) network that predictions use."""
+        self._check_fitted()
+        return self.network_of(self._candidates()[0])
+
+    def counts(self, X: ArrayLike) -> NDArray[np.int32]:
+        """Output spike counts (members, N, n_out) of the network(s) that predictions use."""
+        self._check_fitted()
+        x = check_inputs(X, self.chip.cfg.n_in)
+        result = []
+        for vector in self._candidates():
+            self.chip.load(self.network_of(vector))
+            result.append(self._present(x, int(self.seed)))
+        return np.stack(result)
+
+    def _present(self, x: NDArray[np.uint8], seed: int) -> NDArray[np.int32]:
+        """Output counts (N, n_out) of what the chip holds now."""
+        return self.chip.run(x, steps=int(self.timesteps), seed=seed, encoding=self.encoding).counts[-1]
+
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
+        """Class probabilities (N, n_classes): softmax of beta times the counts, averaged over the members."""
+        return np.exp([log_softmax(self.beta * member) for member in self.counts(X).astype(float)]).mean(axis=0)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Class labels (N,)."""
+        self._check_fitted()
+        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+
+    def evaluate(self, X: ArrayLike, y: ArrayLike) -> tuple[float, float]:
+        """Accuracy and balanced accuracy in one presentation per member.
+
+        Balanced accuracy gives a k-fold tie 1/k; with several members the summed probabilities decide.
+        """
+        self._check_fitted()
+        counts = self.counts(X)
+        labels = np.searchsorted(self.classes_, np.asarray(y))
+        if len(counts) == 1:
+            scores: NDArray[Any] = counts[0]
+        else:
+            scores = np.exp([log_softmax(self.beta * member) for member in counts.astype(float)]).mean(axis=0)
+        return float(np.mean(np.argmax(scores, axis=1) == labels)), balanced_accuracy(scores, labels)
+
+    # ---- checkpoints
+
+    def _meta(self, x: NDArray[np.uint8], labels: IntArray) -> dict[str, Any]:
+        """What a checkpoint must agree on with the training that resumes it."""
+        return {
+            "trainer": type(self).__name__,
+            "config": self.chip.cfg.to_dict(),
+            "params": {name: value for name, value in self._plain_params().items() if name not in self._free_on_resume},
+            "data": fingerprint(x, labels),
+        }
+
+    _free_on_resume: tuple[str, ...] = ()
+    """Settings that may differ between a checkpoint and the training that resumes it."""
+
+    def _plain_params(self) -> dict[str, Any]:
+        params = self.get_params(deep=False)
+        params.pop("chip")
+        params["neuron"] = vars(Neuron.of(self.neuron))
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
+
+    def _check_resume(self, state: State, x: NDArray[np.uint8], labels: IntArray) -> None:
+        """Refuse a checkpoint that does not belong to this training."""
+        mine, meta = self._meta(x, labels), state.meta
+        if meta.get("trainer") != mine["trainer"]:
+            raise CheckpointError(f"The checkpoint is of {meta.get('trainer')!r}, not of {mine['trainer']}.")
+        if meta.get("config") != mine["config"]:
+            raise CheckpointError("The checkpoint belongs to another chip configuration.")
+        theirs = meta.get("params")
+        differs = sorted(
+            name for name, value in mine["params"].items() if not isinstance(theirs, dict) or theirs.get(name) != value
+        )
+        if differs:
+            raise CheckpointError(f"The checkpoint was made with other settings: {', '.join(differs)} differ.")
+        if meta.get("data") != mine["data"]:
+            raise CheckpointError("The checkpoint belongs to other training data.")
+
+
+def chip_totals(chip: Chip) -> dict[str, int]:
+    """Snapshot of the chip's running totals."""
+    stats = chip.stats
+    names = ("samples", "timesteps", "cycles", "synaptic_ops", "spikes")
+    return {name: int(getattr(stats, name)) for name in names}
+
+
+def add_cost(before: dict[str, int], after: dict[str, int], earlier: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Totals spent between two snapshots, plus what an earlier part of the training spent."""
+    return {name: after[name] - before[name] + int((earlier or {}).get(name, 0)) for name in after}
