@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from host.backends import Backend, open_backend
 from host.die import Die
-from host.errors import ChipMismatch, DieError, NetworkError, UserError
+from host.errors import ChipError, ChipMismatch, DieError, LinkError, NetworkError, UserError
 from host.events import Events
 from host.link import Request, frame, frames, take
 from host.network import RESETS, Network, check_range
@@ -112,13 +112,13 @@ def sample_seeds(seed: int, n: int, first: int = 0) -> NDArray[np.uint32]:
     """
 
     def splitmix64(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        z = z + np.uint64(0x9E3779B97F4A7C15)
+        z = np.asarray(z + np.uint64(0x9E3779B97F4A7C15), np.uint64)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
 
     start = splitmix64(np.array([seed], np.uint64))
-    mixed = splitmix64(start + np.arange(first, first + n, dtype=np.uint64))
+    mixed = splitmix64(start + np.arange(first, first + n).astype(np.uint64))
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
@@ -455,7 +455,7 @@ class Chip:
         spikes = rest[:, 1].astype(np.int64)
         if (spikes & BAD_EVENTS).any():
             sample = int(np.flatnonzero(spikes & BAD_EVENTS)[0])
-            raise UserError(
+            raise ChipError(
                 f"the chip did not accept the events of sample {sample}: not ascending, too late or no input"
             )
         neurons = rest[:, 2 : 2 + cfg.n_neurons].astype(np.int32)
@@ -568,6 +568,10 @@ class Chip:
         """Send the posted writes and `request` together; restart a backend that died, once."""
         try:
             return self._send(request, first_tag)
+        except (ChipError, LinkError):
+            # What the chip holds is not certain any more; the next call writes it again.
+            self._rewrite()
+            raise
         except self._died as error:
             warnings.warn(
                 f"the chip's backend died and was restarted, nothing is lost: {error}", RuntimeWarning, stacklevel=3
@@ -610,10 +614,15 @@ class Chip:
         self._post_range(Region.DIE_GLOBAL, tables.globals)
 
     def _restore(self) -> None:
-        """Restart the backend and post everything that the chip held."""
+        """Restart the backend and post everything that the chip held; if it dies once more, that is an error."""
         self._backend.restart()  # type: ignore[attr-defined]
         self._posted.clear()
         self._identify()
+        self._rewrite()
+
+    def _rewrite(self) -> None:
+        """Post everything that the chip should hold."""
+        self._posted.clear()
         self._write_die()
         old, self._shadow = self._shadow, _Shadow()
         if self._network is not None:

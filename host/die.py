@@ -98,8 +98,8 @@ class Die:
     Notes
     -----
     The chip has eight transfer classes, each the minimum of three lines: the identity, a slanted line, a cap. k is
-    rounded to the nearest of eight values spread evenly over its range; the lines are fitted for the least largest error,
-    which is at most 1.9 % of F (at k = 1.5) and below 5 % of the largest value of the curve.
+    rounded to the nearest of eight values spread evenly over its range; the lines are fitted for the least largest
+    error, which is at most 1.9 % of F (at k = 1.5) and below 5 % of the largest value of the curve.
     """
 
     def __init__(self, seed: int = 0, level: float = 0.0, kinds: Iterable[str] | None = None, **singles: float) -> None:

@@ -26,7 +26,7 @@ STATUS_TEXT = {
 
 def crc_of(words: NDArray[np.uint32], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.uint32]:
     """CRC-32 of the slices ``words[start:stop]`` of a contiguous array, each word as four bytes, lowest first."""
-    view = memoryview(words.astype("<u4", copy=False)).cast("B")
+    view = words.astype("<u4", copy=False).view(np.uint8).data
     crc32 = zlib.crc32
     pairs = zip((starts * 4).tolist(), (stops * 4).tolist(), strict=True)
     return np.fromiter((crc32(view[a:b]) for a, b in pairs), np.uint32, len(starts))

@@ -226,7 +226,7 @@ class Network:
     # ---- files -------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the network as ``.npz`` (no pickled objects). A crash leaves the old file or none, never half a file."""
+        """Write the network as ``.npz`` (no pickled objects). A crash never leaves half a file."""
         path = Path(path)
         n_layers = len(self.weights)
         content: dict[str, Any] = {

@@ -16,5 +16,5 @@ def sat(value: int, low: int, high: int) -> int:
 
 @njit(cache=True, nogil=True)
 def decay(value: int, factor: int) -> int:
-    """What is left of `value` after one step: ``value - round(value * factor / 4096)``, halves towards plus infinity."""
+    """What is left of `value` after one step: ``value - round(value * factor / 4096)``, halves rounded up."""
     return value - ((value * factor + 2048) >> DECAY_BITS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,8 +111,7 @@ class GoldenChip:
         edges = np.flatnonzero(~(is_run[1:] & is_run[:-1])) + 1
         bounds = [0, *edges.tolist(), len(is_run)] if len(is_run) else []
         result = [
-            self._run_frames(frames, a, b, run) if is_run[a] else self._frame(frames, a)
-            for a, b in zip(bounds, bounds[1:], strict=False)
+            self._run_frames(frames, a, b, run) if is_run[a] else self._frame(frames, a) for a, b in pairwise(bounds)
         ]
         return np.concatenate(result) if result else np.zeros(0, np.uint64)
 

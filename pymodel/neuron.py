@@ -27,7 +27,16 @@ def add_rows(
     """``total[:n] = bias + rows of the spiking sources``; the caller picks a type of `total` that cannot overflow."""
     for i in range(n):
         total[i] = bias[base + i]
-    for k in range(n_sources):
+    # Four rows at a time: the total is loaded and stored a quarter as often.
+    n_fours = n_sources & ~3
+    for k in range(0, n_fours, 4):
+        a = np.uint64(weight_base + sources[k] * stride)
+        b = np.uint64(weight_base + sources[k + 1] * stride)
+        c = np.uint64(weight_base + sources[k + 2] * stride)
+        d = np.uint64(weight_base + sources[k + 3] * stride)
+        for i in range(n):
+            total[i] += weights[a + i] + weights[b + i] + weights[c + i] + weights[d + i]
+    for k in range(n_fours, n_sources):
         row = np.uint64(weight_base + sources[k] * stride)
         for i in range(n):
             total[i] += weights[row + i]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ C_EVENTS = 0
 NONE = 0xFFFF
 """First-spike time of a neuron that never fired."""
 
-SMALL_BATCH = 1 << 22
-"""Batches of less work (roughly neuron updates and weights added) stay on one thread."""
+WORTH_A_THREAD = 1e6
+"""Nanoseconds of work for which one more thread pays."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ def _kernel() -> Callable[..., None]:
     digest = _sources_digest()
 
     @njit(cache=True, nogil=True)
-    def run(  # type: ignore[no-untyped-def]
-        begin, end, words, starts, lengths, seeds, sizes, n_words, weight_base, neuron_base, lanes, low, high, die_tables,
-        steps, encoding, raster, gate, amplitude, constants, weights, bias, threshold, leak, wide, costs, out, tracing, trace,
+    def run(
+        begin, end, words, starts, lengths, seeds, sizes, n_words, weight_base, neuron_base, lanes, low, high,
+        die_tables, steps, encoding, raster, gate, amplitude, constants, weights, bias, threshold, leak, wide, costs,
+        out, tracing, trace,
     ):  # fmt: skip
         if digest < 0:
             return
@@ -282,7 +284,7 @@ def _kernel() -> Callable[..., None]:
                 out[s, position + 1] = np.uint32((potential[i] >> 32) & 0xFFFFFFFF)
                 position += 2
 
-    return run  # type: ignore[no-any-return]
+    return run
 
 
 class Sequencer:
@@ -318,18 +320,16 @@ class Sequencer:
         out = np.zeros((n, answer_words(self.cfg, control)), np.uint32)
         arguments = self._arguments(control, words, starts, lengths, seeds)
         run = _kernel()
-        per_sample = control.steps * (self.cfg.weight_depth // 4 * self.cfg.lanes + 16 * self.cfg.n_neurons)
-        workers = min(os.cpu_count() or 1, n, 1 + n * per_sample // SMALL_BATCH)
+        # Rough: a quarter of the sources spikes, a row costs 8 ns and 1/8 ns a weight, a neuron 5 ns.
+        per_step = sum(n_pre * (2 + n_post / 32) + 5 * n_post for n_pre, n_post in self.cfg.shapes)
+        workers = min(os.cpu_count() or 1, n, 1 + int(n * control.steps * per_step / WORTH_A_THREAD))
         if workers < 2:
             run(0, n, *arguments, out, False, self._no_trace)
             return out
         # More parts than threads: samples differ in work, and other programs may hold a core.
         edges = np.linspace(0, n, min(4 * workers, n) + 1).astype(int).tolist()
         with ThreadPoolExecutor(workers) as pool:
-            parts = [
-                pool.submit(run, a, b, *arguments, out, False, self._no_trace)
-                for a, b in zip(edges, edges[1:], strict=False)
-            ]
+            parts = [pool.submit(run, a, b, *arguments, out, False, self._no_trace) for a, b in pairwise(edges)]
             for part in parts:
                 part.result()
         return out
