@@ -122,6 +122,12 @@ def sample_seeds(seed: int, n: int, first: int = 0) -> NDArray[np.uint32]:
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
+def _read_request(region: Region, offset: int, count: int) -> Request:
+    address = int(region) << REGION_SHIFT | offset
+    words = frame(Opcode.READ, address, np.array([count], np.uint32))
+    return Request(words, Opcode.READ, np.array([address], np.uint32), count)
+
+
 class Chip:
     """A chip behind a backend. Use it as a context manager.
 
@@ -449,7 +455,9 @@ class Chip:
             for kind in range(kinds):
                 layers = []
                 for base, words, size in zip(cfg.neuron_base, cfg.words, cfg.neuron_layers, strict=True):
-                    layers.append(bits[:, :, base : base + words, kind].reshape(n, steps, -1)[..., :size])
+                    layers.append(
+                        bits[:, :, base : base + words, kind].reshape(n, steps, words * cfg.lanes)[..., :size]
+                    )
                 recorded.append(layers)
         rest = answers[:, streamed:]
         spikes = rest[:, 1].astype(np.int64)
@@ -560,9 +568,7 @@ class Chip:
     def _read(self, region: Region, offset: int, count: int) -> NDArray[np.uint32]:
         if not self._open:
             raise UserError("the chip is closed")
-        address = int(region) << REGION_SHIFT | offset
-        words = frame(Opcode.READ, address, np.array([count], np.uint32))
-        return self._exchange(Request(words, Opcode.READ, np.array([address], np.uint32), count), 0)[0]
+        return self._exchange(_read_request(region, offset, count), 0)[0]
 
     def _exchange(self, request: Request, first_tag: int) -> NDArray[np.uint32]:
         """Send the posted writes and `request` together; restart a backend that died, once."""
@@ -595,7 +601,8 @@ class Chip:
 
     def _identify(self) -> None:
         expected = [register for register in global_registers(self.cfg) if register.constant is not None]
-        values = self._read(Region.REGISTERS, 0, expected[-1].offset + 1)
+        # Without a second try: a backend that dies this early is no use.
+        values = self._send(_read_request(Region.REGISTERS, 0, expected[-1].offset + 1), 0)[0]
         for register in expected:
             value = int(values[register.offset])
             if value != register.constant:

@@ -1,0 +1,353 @@
+"""The driver on the golden model: results, partial writes, errors, restarts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from host import Chip, Die, Events, Network
+from host.chip import sample_seeds
+from host.errors import BackendError, ChipError, ChipMismatch, DieError, EventsError, LinkError, NetworkError, UserError
+from host.link import LAST, frame
+from pymodel import GoldenChip
+from rtl.config import ChipConfig
+from rtl.registers import Opcode, Region
+
+CFG = ChipConfig((10, 7, 3), lanes=4)
+
+
+def random_network(cfg: ChipConfig = CFG, seed: int = 0, **constants: Any) -> Network:
+    rng = np.random.default_rng(seed)
+    low, high = cfg.weight_range
+    return Network(
+        weights=[rng.integers(low, high + 1, shape) for shape in cfg.shapes],
+        thresholds=[rng.integers(500, 5000, size) for size in cfg.neuron_layers],
+        biases=[rng.integers(-20, 20, size) for size in cfg.neuron_layers],
+        **constants,
+    )
+
+
+def images(n: int = 12, cfg: ChipConfig = CFG, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, cfg.n_in)).astype(np.uint8)
+
+
+@pytest.fixture
+def chip() -> Chip:
+    chip = Chip(CFG)
+    chip.load(random_network())
+    return chip
+
+
+def equal(a: Any, b: Any) -> bool:
+    return all(
+        np.array_equal(x, y)
+        for name in ("counts", "first_spike", "raster", "gate")
+        for x, y in zip(getattr(a, name), getattr(b, name), strict=True)
+    ) and all(
+        np.array_equal(getattr(a, name), getattr(b, name)) for name in ("potential_sum", "cycles", "input_spikes")
+    )
+
+
+class Recorder:
+    """A golden chip that remembers its traffic, and can be told to die."""
+
+    class Died(RuntimeError):
+        pass
+
+    died = (Died,)
+
+    def __init__(self, cfg: ChipConfig, deaths: int = 0) -> None:
+        self.cfg, self.deaths = cfg, deaths
+        self.sent: list[np.ndarray] = []
+        self.closed = False
+        self.restart()
+
+    def restart(self) -> None:
+        self.inner = GoldenChip(self.cfg)
+
+    def exchange(self, words: np.ndarray) -> np.ndarray:
+        if self.deaths and len(self.sent) > 1:
+            self.deaths -= 1
+            raise Recorder.Died("killed by a test")
+        self.sent.append(words)
+        return self.inner.exchange(words)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_output_has_the_documented_shapes_and_agrees_with_the_rasters(chip: Chip) -> None:
+    out = chip.run(images(), steps=20, seed=4, encoding="bernoulli", record=("raster", "gate"))
+    for layer, size in enumerate(CFG.neuron_layers):
+        assert out.counts[layer].dtype == out.first_spike[layer].dtype == np.int32
+        assert out.raster[layer].dtype == out.gate[layer].dtype == bool
+        assert out.raster[layer].shape == out.gate[layer].shape == (12, 20, size)
+        assert np.array_equal(out.raster[layer].sum(axis=1), out.counts[layer])
+        first = np.where(out.raster[layer].any(axis=1), out.raster[layer].argmax(axis=1), -1)
+        assert np.array_equal(first, out.first_spike[layer])
+        assert 0 < out.gate[layer].mean() < 1
+    assert out.counts[0].min() == 0
+    assert out.counts[1].max() > 0
+    assert out.potential_sum.shape == out.winners.shape == (12, 3)
+    assert out.potential_sum.dtype == np.int64
+    assert out.winners.dtype == np.int32
+    assert not out.winners.any()
+    assert out.cycles.shape == out.input_spikes.shape == (12,)
+    plain = chip.run(images(), steps=20, seed=4, encoding="bernoulli")
+    assert plain.raster == plain.gate == []
+    assert all(np.array_equal(a, b) for a, b in zip(plain.counts, out.counts, strict=True))
+
+
+def test_stats_count_what_the_outputs_say(chip: Chip) -> None:
+    a, b = chip.run(images(5), 10), chip.run(images(3), 4)
+    outs = (a, b)
+    stats = chip.stats
+    assert (stats.samples, stats.timesteps) == (8, 62)
+    assert stats.cycles == sum(int(out.cycles.sum()) for out in outs)
+    assert stats.spikes == sum(int(counts.sum()) for out in outs for counts in out.counts)
+    assert stats.synaptic_ops == sum(int(7 * out.input_spikes.sum() + 3 * out.counts[0].sum()) for out in outs)
+    stats.reset()
+    assert set(stats.to_dict().values()) == {0}
+
+
+def test_events_of_a_raster_give_what_the_raster_says(chip: Chip) -> None:
+    raster = np.random.default_rng(2).random((6, 15, 10)) < 0.3
+    out = chip.run(Events.from_dense(raster), steps=15)
+    assert np.array_equal(out.input_spikes, raster.sum(axis=(1, 2)))
+    # The rate code of full intensity as events: same spikes.
+    x = np.full((1, 10), 255, np.uint8)
+    rate = chip.run(x, 40, record=["raster"])
+    t = np.arange(40)
+    dense = np.repeat(((128 + 255 * (t + 1)) >> 8 != (128 + 255 * t) >> 8)[None, :, None], 10, axis=2)
+    assert np.array_equal(chip.run(Events.from_dense(dense), 40, record=["raster"]).raster[0], rate.raster[0])
+
+
+def test_a_sample_depends_on_its_seed_alone(chip: Chip) -> None:
+    x = images(6)
+    out = chip.run(x, 10, seed=9, encoding="bernoulli")
+    assert equal(out, chip.run(x, 10, seed=9, encoding="bernoulli"))
+    assert not equal(out, chip.run(x, 10, seed=10, encoding="bernoulli"))
+    given = chip.run(x[::-1], 10, encoding="bernoulli", seeds=sample_seeds(9, 6)[::-1])
+    assert np.array_equal(given.counts[0][::-1], out.counts[0])
+    assert np.array_equal(sample_seeds(9, 6)[2:], sample_seeds(9, 4, first=2))
+    assert len(np.unique(np.concatenate([sample_seeds(seed, 1000) for seed in range(20)]))) > 19_990
+
+
+def test_large_batches_are_cut_without_a_trace(chip: Chip, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = images(700)
+    whole = chip.run(x, 5, seed=3, encoding="bernoulli", record=["gate"])
+    monkeypatch.setattr("host.chip.CHUNK_SAMPLES", 300)
+    assert equal(chip.run(x, 5, seed=3, encoding="bernoulli", record=["gate"]), whole)
+    events = Events.from_dense(np.random.default_rng(0).random((700, 5, 10)) < 0.2)
+    cut = chip.run(events, 5)
+    monkeypatch.undo()
+    assert equal(chip.run(events, 5), cut)
+
+
+def test_no_samples_give_empty_arrays(chip: Chip) -> None:
+    out = chip.run(np.zeros((0, 10), np.uint8), 5, record=["raster"])
+    assert out.counts[0].shape == (0, 7)
+    assert out.raster[1].shape == (0, 5, 3)
+    assert len(chip.run(Events([], []), 5).cycles) == 0
+
+
+@pytest.mark.parametrize("bits", [2, 3, 5, 8, 10, 16])
+@pytest.mark.parametrize("lanes", [4, 32])
+def test_weights_come_back_as_written(bits: int, lanes: int) -> None:
+    cfg = ChipConfig((5, 33, 4), lanes=lanes, weight_bits=bits)
+    network = random_network(cfg)
+    with Chip(cfg) as chip:
+        chip.load(network)
+        assert all(np.array_equal(a, b) for a, b in zip(chip.weights(), network.weights, strict=True))
+
+
+def test_partial_writes_equal_loading_the_whole_network() -> None:
+    rng = np.random.default_rng(5)
+    die = Die(2, 1.0, noise=30)
+    with Chip(CFG, die=die) as changed, Chip(CFG, die=die) as fresh:
+        changed.load(random_network())
+        for _ in range(10):
+            layer = int(rng.integers(2))
+            n_pre, n_post = CFG.shapes[layer]
+            rows, cols = rng.integers(0, n_pre, 4), rng.integers(0, n_post, 4)
+            changed.update(layer, rows, cols, rng.integers(-128, 128, 4))
+            changed.update_neurons(layer, rng.integers(0, n_post, 2), thresholds=rng.integers(500, 5000, 2))
+            changed.update_neurons(layer, biases=rng.integers(-30, 30, n_post))
+            fresh.load(changed.network)
+            assert equal(changed.run(images(), 12, seed=1), fresh.run(images(), 12, seed=1))
+        other = random_network(seed=8, shift=2, reset="zero", refractory=(1, 2), fire_once=[True, False])
+        changed.load(other)
+        assert changed.network == other
+        with Chip(CFG, die=die) as new:
+            new.load(other)
+            assert equal(changed.run(images(), 12, seed=1), new.run(images(), 12, seed=1))
+
+
+def test_only_what_changed_is_sent_and_with_the_next_run() -> None:
+    recorder = Recorder(CFG)
+    with Chip(CFG, backend=recorder) as chip:
+        network = random_network()
+        chip.load(network)
+        chip.run(images(), 8)
+        chip.run(images(), 8)
+        runs_alone = len(recorder.sent[-1])
+        n_exchanges = len(recorder.sent)
+        chip.update(0, [1, 2], [3, 3], [int(network.weights[0][1, 3]), int(network.weights[0][2, 3]) ^ 1])
+        chip.update(1, 0, 0, int(network.weights[1][0, 0]) ^ 1)
+        assert len(recorder.sent) == n_exchanges
+        chip.run(images(), 8)
+        assert len(recorder.sent) == n_exchanges + 1
+        assert len(recorder.sent[-1]) == runs_alone + 3 + 2 * 2
+        chip.load(chip.network)
+        chip.flush()
+        assert len(recorder.sent[-1]) == 4
+    assert recorder.closed
+
+
+def test_the_last_of_several_values_for_a_weight_counts(chip: Chip) -> None:
+    chip.update(0, [3, 3, 3], [2, 2, 2], [5, 6, 7])
+    assert chip.weights()[0][3, 2] == chip.network.weights[0][3, 2] == 7
+
+
+def test_a_dead_backend_is_restarted_and_loses_nothing() -> None:
+    recorder = Recorder(CFG)
+    die = Die(1, 1.0)
+    with Chip(CFG, backend=recorder, die=die) as chip, Chip(CFG, die=die) as safe:
+        for each in (chip, safe):
+            each.load(random_network())
+            each.run(images(), 8)
+            each.update(0, 1, 1, 99)
+        recorder.deaths = 1
+        with pytest.warns(RuntimeWarning, match="killed by a test"):
+            out = chip.run(images(), 8, seed=2, encoding="bernoulli")
+        assert equal(out, safe.run(images(), 8, seed=2, encoding="bernoulli"))
+        recorder.deaths = 2
+        with pytest.raises(Recorder.Died), pytest.warns(RuntimeWarning):
+            chip.run(images(), 8)
+
+
+def test_the_chip_must_be_the_one_of_the_configuration() -> None:
+    with pytest.raises(ChipMismatch, match="register LANES holds 8, expected 4"):
+        Chip(CFG, backend=Recorder(ChipConfig((10, 7, 3), lanes=8)))
+
+
+class Liar(Recorder):
+    """Answers to RUN are changed by a function."""
+
+    def __init__(self, cfg: ChipConfig, change: Any) -> None:
+        super().__init__(cfg)
+        self.change = change
+
+    def exchange(self, words: np.ndarray) -> np.ndarray:
+        answer = super().exchange(words)
+        return self.change(answer) if len(self.sent) > 2 else answer
+
+
+def flip_crc(words: np.ndarray) -> np.ndarray:
+    return words ^ np.eye(1, len(words), len(words) - 1, dtype=np.uint64)[0]
+
+
+def refuse(words: np.ndarray) -> np.ndarray:
+    lasts = np.flatnonzero(words >> np.uint64(32))
+    answer = frame(Opcode(0x10), 0, np.zeros(0, np.uint32))[:0]
+    import zlib
+
+    header = np.array([0x90 << 24 | 4], np.uint32)
+    crc = zlib.crc32(header.tobytes())
+    return np.concatenate([answer, np.array([int(header[0]), crc | LAST], np.uint64), words[lasts[0] + 1 :]])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (flip_crc, LinkError, "wrong CRC"),
+        (lambda words: words[:-30], LinkError, "expected"),
+        (lambda words: words[:0], LinkError, "0 answers"),
+        (refuse, ChipError, "RUN .seed 0x.*BAD_ADDRESS: there is no such region"),
+    ],
+)
+def test_answers_that_are_none_are_refused(change: Any, error: type[Exception], message: str) -> None:
+    with Chip(CFG, backend=Liar(CFG, change)) as chip:
+        chip.load(random_network())
+        chip.run(images(), 8)
+        with pytest.raises(error, match=message):
+            chip.run(images(), 8)
+
+
+def test_a_refused_write_is_named(chip: Chip) -> None:
+    chip._post(Opcode.WRITE, Region.WEIGHT << 24 | 0xFFFFF, np.zeros(1, np.int64), 10)
+    with pytest.raises(ChipError, match=r"refused WRITE at WEIGHT \+ 0xFFFFF with BAD_ADDRESS: "):
+        chip.flush()
+    chip.run(images(), 3)
+
+
+BAD_CALLS: list[tuple[str, Any, type[Exception], str]] = [
+    ("float x", lambda c: c.run(np.zeros((2, 10)), 5), UserError, "float64: must be integers"),
+    ("wide x", lambda c: c.run(np.zeros((2, 11), int), 5), UserError, r"\(2, 11\): must be \(n_samples, 10\)"),
+    ("large x", lambda c: c.run(np.full((2, 10), 256), 5), UserError, "0 to 255"),
+    ("negative x", lambda c: c.run(np.full((2, 10), -1), 5), UserError, "0 to 255"),
+    ("ragged x", lambda c: c.run([[1], [1, 2]], 5), UserError, "unequal length"),
+    ("text x", lambda c: c.run("abc", 5), UserError, "must be"),
+    ("steps 0", lambda c: c.run(images(), 0), UserError, "steps = 0: must be an integer from 1 to 65534"),
+    ("steps float", lambda c: c.run(images(), 2.0), UserError, "steps = 2.0"),
+    ("steps bool", lambda c: c.run(images(), True), UserError, "steps = True"),
+    ("steps long", lambda c: c.run(images(), 65535), UserError, "steps = 65535"),
+    ("seed", lambda c: c.run(images(), 5, seed=-1), UserError, "seed = -1"),
+    ("seeds", lambda c: c.run(images(), 5, seeds=[1]), UserError, "seeds has type"),
+    ("seeds large", lambda c: c.run(images(1), 5, seeds=[1 << 32]), UserError, "must be from 0"),
+    ("encoding", lambda c: c.run(images(), 5, encoding="morse"), UserError, "'morse': must be one of rate, bernoulli"),
+    ("record", lambda c: c.run(images(), 5, record="membrane"), UserError, "'membrane': must be among raster, gate"),
+    ("late event", lambda c: c.run(Events([[5]], [[0]]), 5), EventsError, "time step 5: must be below steps = 5"),
+    ("far event", lambda c: c.run(Events([[0]], [[10]]), 5), EventsError, "input 10: must be below the chip's 10"),
+    ("load", lambda c: c.load([1]), NetworkError, "must be a Network"),
+    ("layers", lambda c: c.load(Network([[[1]]])), NetworkError, r"layers \(1, 1\): must be the chip's \(10, 7, 3\)"),
+    ("layer", lambda c: c.update(2, 0, 0, 1), UserError, "layer = 2: must be an integer from 0 to 1"),
+    ("row", lambda c: c.update(0, 10, 0, 1), NetworkError, "rows holds values from 10 to 10: must be from 0 to 9"),
+    ("column", lambda c: c.update(0, 0, -1, 1), NetworkError, "cols"),
+    ("value", lambda c: c.update(0, 0, 0, 128), NetworkError, "from -128 to 127"),
+    ("value float", lambda c: c.update(0, 0, 0, 1.5), NetworkError, "integers"),
+    ("shapes", lambda c: c.update(0, [1, 2], [1, 2, 3], 1), NetworkError, "broadcast"),
+    ("threshold", lambda c: c.update_neurons(0, thresholds=1 << 23), NetworkError, "thresholds holds"),
+    ("bias", lambda c: c.update_neurons(0, 7, biases=1), NetworkError, "neurons holds"),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"), [row[1:] for row in BAD_CALLS], ids=[row[0] for row in BAD_CALLS]
+)
+def test_wrong_calls_are_refused_in_a_sentence_and_change_nothing(
+    chip: Chip, call: Any, error: type[Exception], message: str
+) -> None:
+    before, out = chip.network, chip.run(images(), 5)
+    with pytest.raises(error, match=message) as caught:
+        call(chip)
+    assert isinstance(caught.value, UserError)
+    assert "\n" not in str(caught.value)
+    assert chip.network == before
+    assert equal(chip.run(images(), 5), out)
+
+
+def test_opening_a_chip_the_wrong_way() -> None:
+    with pytest.raises(BackendError, match="'fpga': must be \"golden\""):
+        Chip(CFG, backend="fpga")
+    with pytest.raises(BackendError, match="no serial link"):
+        Chip(CFG, backend="serial:/dev/ttyUSB0")
+    with pytest.raises(BackendError, match="no options"):
+        Chip(CFG, waves=True)
+    with pytest.raises(BackendError, match="exchange"):
+        Chip(CFG, backend=3)  # type: ignore[arg-type]
+    with pytest.raises(DieError, match="die_tables = True"):
+        Chip(ChipConfig((2, 2), die_tables=False), die=Die(0, 1.0))
+    with pytest.raises(UserError, match="must be a ChipConfig"):
+        Chip((2, 2))  # type: ignore[arg-type]
+    chip = Chip(CFG)
+    with pytest.raises(UserError, match="no network is loaded"):
+        chip.run(images(), 5)
+    chip.close()
+    chip.close()
+    with pytest.raises(UserError, match="closed"):
+        chip.run(images(), 5)
+    with pytest.raises(UserError, match="closed"):
+        chip.weights()

@@ -1,0 +1,131 @@
+"""Networks: defaults, validation, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from host import Network
+from host.errors import NetworkError
+from rtl.config import ChipConfig
+
+W = [np.arange(6).reshape(3, 2), np.array([[1, -1], [2, -2]])]
+
+
+def test_defaults_reach_every_layer_and_neuron() -> None:
+    network = Network(W)
+    assert network.layers == (3, 2, 2)
+    assert network.constants["decay_syn"] == (1024, 1024)
+    assert network.constants["decay_mem"] == (256, 256)
+    assert network.constants["shift"] == (4, 4)
+    assert network.reset == ("subtract", "subtract")
+    assert [values.tolist() for values in network.thresholds] == [[8192, 8192]] * 2
+    assert [values.tolist() for values in network.biases] == [[0, 0]] * 2
+    network.check(ChipConfig((3, 2, 2)))
+
+
+def test_constants_per_layer_and_neuron() -> None:
+    network = Network(
+        W, thresholds=[5, [6, 7]], biases=3, decay_syn=(1, 2), reset=["zero", "none"], fire_once=[0 == 0, False]
+    )
+    assert [values.tolist() for values in network.thresholds] == [[5, 5], [6, 7]]
+    assert [values.tolist() for values in network.biases] == [[3, 3], [3, 3]]
+    assert network.constants["decay_syn"] == (1, 2)
+    assert network.reset == ("zero", "none")
+    assert network.fire_once == (True, False)
+    assert network.replace(biases=3) == network
+    assert network.replace(shift=1) != network
+
+
+def test_a_network_owns_its_arrays() -> None:
+    matrix = np.ones((2, 2), np.int32)
+    network = Network([matrix])
+    matrix[0, 0] = 9
+    assert network.weights[0][0, 0] == 1
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"weights": []}, "list of 1 to 7"),
+    ({"weights": np.ones((2, 2), int)}, "list of 1 to 7"),
+    ({"weights": [np.ones((2, 2))]}, r"weights\[0\] must be integers, got float64"),
+    ({"weights": [[[1, 2], [3]]]}, "unequal length"),
+    ({"weights": [[1, 2]]}, r"shape \(2,\): must be \(n_pre, n_post\)"),
+    ({"weights": [np.ones((2, 0), int)]}, "must be"),
+    ({"weights": [W[0], W[0]]}, "3 rows: must be the 2 columns"),
+    ({"weights": [[[1 << 40]]]}, "at most 32 bits"),
+    ({"weights": [[[float("nan")]]]}, "integers"),
+    ({"thresholds": 1.5}, "thresholds.0. must be integers"),
+    ({"thresholds": [1, 2, 3]}, "each of the 2 layers"),
+    ({"thresholds": [[1, 2, 3], 4]}, r"shape \(3,\)"),
+    ({"biases": [1, [True, False]]}, "integers, got bool"),
+    ({"decay_syn": 4097}, "decay_syn = 4097: must be an integer from 0 to 4096"),
+    ({"decay_mem": [1, 2, 3]}, "decay_mem has 3 values: must be one, or one for each of the 2 layers"),
+    ({"decay_mem": 0.5}, "decay_mem = 0.5"),
+    ({"shift": -1}, "from 0 to 15"),
+    ({"refractory": True}, "refractory = True"),
+    ({"reset": "soft"}, "'soft': must be one of none, zero, subtract"),
+    ({"fire_once": 1}, "fire_once = 1: must be True or False"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_wrong_networks_are_refused_in_a_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(NetworkError, match=message) as caught:
+        Network(**{"weights": W, **changes})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": [W[0] * 100, W[1]]}, r"weights\[0\] holds values from 0 to 500: must be from -128 to 127"),
+        ({"thresholds": 1 << 20}, "thresholds"),
+        ({"biases": 40_000}, "biases"),
+        ({"reset_amount": 1 << 20}, "16 state bits"),
+        ({"weights": W[:1]}, "layers"),
+    ],
+)
+def test_check_against_a_chip(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
+        Network(**{"weights": W, **changes}).check(ChipConfig((3, 2, 2), state_bits=16))
+
+
+def test_files_keep_everything(tmp_path: Path) -> None:
+    network = Network(
+        W, thresholds=[5, [6, 7]], biases=[[1, 2], 3], decay_syn=(1, 2), decay_mem=3, shift=(0, 15),
+        reset=["none", "zero"], reset_amount=-4, refractory=255, fire_once=True, gate_centre=-1,
+        gate_window=(2, 3), gate_at_threshold=[True, False],
+    )  # fmt: skip
+    path = tmp_path / "new" / "network.npz"
+    network.save(path)
+    assert Network.load(path) == network
+    network.replace(shift=1).save(path)
+    assert Network.load(path) == network.replace(shift=1)
+    assert [entry.name for entry in path.parent.iterdir()] == ["network.npz"]
+
+
+def test_files_that_are_no_networks(tmp_path: Path) -> None:
+    path = tmp_path / "network.npz"
+    with pytest.raises(NetworkError, match="does not exist"):
+        Network.load(path)
+    Network(W).save(path)
+    whole = path.read_bytes()
+    for damaged in (b"", b"hello", whole[: len(whole) // 2], whole[:300] + bytes(40) + whole[340:]):
+        path.write_bytes(damaged)
+        with pytest.raises(NetworkError, match="damaged or not a saved network"):
+            Network.load(path)
+    np.savez(path, a=np.arange(3))
+    with pytest.raises(NetworkError, match="not a saved network"):
+        Network.load(path)
+    np.savez(path, kind=np.array("spikeloop network"), version=np.array(99))
+    with pytest.raises(NetworkError, match="format version 99: this program reads version 1"):
+        Network.load(path)
+    np.savez(path, kind=np.array("spikeloop network"), version=np.array(1), n_layers=np.array([{}], dtype=object))
+    with pytest.raises(NetworkError, match="damaged or not a saved network"):
+        Network.load(path)
+    np.save(tmp_path / "plain.npy", np.arange(3))
+    with pytest.raises(NetworkError, match="not a saved network"):
+        Network.load(tmp_path / "plain.npy")
