@@ -17,7 +17,7 @@ from host import datasets
 from host.errors import UserError
 from host.runs import NETWORK, RunFolder, versions
 from host.trainers import CheckpointError, MetropolisHastings, Progress, State, SurrogateGradient
-from host.trainers.base import ChipClassifier
+from host.trainers.base import ChipClassifier, balanced_accuracy
 from rtl.config import ChipConfig
 
 TRAINERS = ("mh", "surrogate")
@@ -217,7 +217,7 @@ def train(
         last = [time.perf_counter()]
 
         def save() -> None:
-            state = trainer.state_dict()  # type: ignore[attr-defined]
+            state = trainer.state_dict()
             state.meta |= {"spec": spec.to_dict(), "wall_s": earlier + time.perf_counter() - started}
             run.write_checkpoint(state)
             last[0] = time.perf_counter()
@@ -232,7 +232,7 @@ def train(
                 save()
 
         try:
-            trainer.fit(split.x_train, split.y_train, resume=resume, callback=callback)  # type: ignore[attr-defined]
+            trainer.fit(split.x_train, split.y_train, resume=resume, callback=callback)
         except KeyboardInterrupt:
             save()
             raise
@@ -263,7 +263,7 @@ def train(
             result["baselines"][name] = BASELINES[name](spec, split, chip, _named(watch, name))
         evaluation = evaluation_arrays(trainer, chip, split, spec, die)
         trainer.network_.save(run.path / NETWORK)
-        run.write_history(trainer.history_)  # type: ignore[attr-defined]
+        run.write_history(trainer.history_)
         run.write_evaluation(evaluation)
         run.write_result(result)
     if report:
@@ -375,7 +375,7 @@ def _backprop(mode: str) -> Callable[[RunSpec, datasets.Split, Any, Any], float]
     def run(spec: RunSpec, split: datasets.Split, chip: Any, watch: Any) -> float:
         other = replace(spec, trainer="surrogate", mode=mode, steps=None, encoding="rate")
         trainer = other.make_trainer(chip)
-        trainer.fit(split.x_train, split.y_train, callback=watch)  # type: ignore[attr-defined]
+        trainer.fit(split.x_train, split.y_train, callback=watch)
         return trainer.evaluate(split.x_test, split.y_test)[0]
 
     return run
@@ -390,3 +390,43 @@ BASELINES: dict[str, Callable[[RunSpec, datasets.Split, Any, Any], float]] = {
     "majority class": _majority,
 }
 """Baselines by name: what they score on the test set, trained on the same split and measured on the same chip."""
+
+DEMO_BASELINES = (
+    "backprop, ideal-trained, deployed",
+    "backprop, in the loop",
+    "logistic regression",
+    "majority class",
+)
+"""What the main job is compared with."""
+
+
+# ---- evaluating a finished run --------------------------------------------------------------------------------------
+
+
+def evaluate_run(
+    run: RunFolder, *, backend: str | None = None, die: int | None = None, mismatch: float | None = None
+) -> dict[str, Any]:
+    """Measure a run's network on its test set again, by default on the backend and die of its training."""
+    from host.chip import Chip
+    from host.network import Network
+
+    result = run.read_result()
+    spec = RunSpec.from_dict(result.get("settings", {}))
+    if backend is not None:
+        spec = replace(spec, backend=backend)
+    if die is not None or mismatch is not None:
+        spec = replace(spec, die=die if die is not None else spec.die, mismatch=mismatch)
+    network = Network.load(run.path / NETWORK)
+    split = datasets.split(spec.dataset, spec.train_size, spec.seed)
+    with Chip(spec.config(split), backend=spec.backend, die=spec.draw_die()) as chip:
+        chip.load(network)
+        out = chip.run(split.x_test, steps=spec.timesteps, seed=spec.seed, encoding=spec.encoding)
+    counts = out.counts[-1]
+    return {
+        "backend": spec.backend,
+        "die": "ideal die" if spec.die is None and spec.mismatch is None else repr(spec.draw_die()),
+        "accuracy": float(np.mean(np.argmax(counts, axis=1) == split.y_test)),
+        "balanced_accuracy": balanced_accuracy(counts, split.y_test),
+        "samples": len(split.y_test),
+        "cycles": int(out.cycles.sum()),
+    }

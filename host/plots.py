@@ -1,4 +1,4 @@
-"""One look for all figures: sizes, fonts and a palette that colour-blind readers can tell apart (Okabe and Ito 2008)."""
+"""One look for all figures; the palette is one that colour-blind readers can tell apart (Okabe and Ito 2008)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def style() -> Iterator[None]:
     """Matplotlib settings of all our figures, restored afterwards."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
         yield
 
 

@@ -68,7 +68,7 @@ def require_number(name: str, value: object, low: float, high: float = np.inf, *
     kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     word = "an integer" if integer else "a number"
     span = f"{word} from {low:g} to {high:g}" if np.isfinite(high) else f"{word} from {low:g} on"
-    good = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high  # type: ignore[operator]
+    good = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
     require(bool(good), f"Setting {name} = {value!r}: must be {span}.")
 
 

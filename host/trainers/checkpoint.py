@@ -51,7 +51,8 @@ def save(path: str | Path, state: State) -> None:
     header = {"format": FORMAT, "version": FORMAT_VERSION, "meta": state.meta}
     buffer = io.BytesIO()
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    np.savez_compressed(buffer, **{_HEADER: text}, **{f"a_{key}": value for key, value in state.arrays.items()})
+    arrays: dict[str, Any] = {_HEADER: text} | {f"a_{key}": value for key, value in state.arrays.items()}
+    np.savez_compressed(buffer, **arrays)
     write_atomically(Path(path), buffer.getvalue())
 
 

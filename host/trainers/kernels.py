@@ -39,7 +39,7 @@ def weighted_input(
 
 
 @njit(cache=True)
-def reconstruct(x, spikes, theta, decay_syn, decay_mem, reset, amount, low, high, clamp):  # type: ignore[no-untyped-def]
+def reconstruct(x, spikes, theta, decay_syn, decay_mem, reset, amount, low, high, clamp):
     """Membrane before the reset, rebuilt by the ideal model but reset by the *measured* spikes.
 
     Parameters
@@ -81,7 +81,7 @@ def reconstruct(x, spikes, theta, decay_syn, decay_mem, reset, amount, low, high
 
 
 @njit(cache=True)
-def backward(u, spikes, grad_spikes, theta, decay_syn, decay_mem, reset, slope):  # type: ignore[no-untyped-def]
+def backward(u, spikes, grad_spikes, theta, decay_syn, decay_mem, reset, slope):
     """Gradient of the loss with respect to the input x of every step.
 
     With ``sg = 1 / (theta * (1 + slope * |u - theta| / theta)**2)``, ``am = 1 - dm/4096``, ``as = 1 - ds/4096``::

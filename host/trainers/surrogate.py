@@ -13,8 +13,8 @@ mode                   forward pass on                                      memb
 =====================  ===================================================  ==========================  ==============
 
 The membrane is not read out but rebuilt: the ideal model runs on the measured input spikes and is reset by the
-measured output spikes. The surrogate derivative of a spike is ``1 / (theta * (1 + 2 |u - theta| / theta)^2)`` with u the
-membrane before the reset (a fast sigmoid, Zenke and Ganguli 2018); the reset itself is not differentiated.
+measured output spikes. The surrogate derivative of a spike is ``1 / (theta * (1 + 2 |u - theta| / theta)^2)`` with u
+the membrane before the reset (a fast sigmoid, Zenke and Ganguli 2018); the reset itself is not differentiated.
 """
 
 from __future__ import annotations

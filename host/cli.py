@@ -1,0 +1,437 @@
+"""The command line: ``spikeloop ...``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from host.errors import SpikeloopError, UserError
+from rtl.config import ChipConfig, ConfigError
+
+app = typer.Typer(
+    name="spikeloop",
+    help="A spiking-network chip, its golden model and its simulator, and trainers with the chip in the loop.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+errors = Console(stderr=True)
+
+
+# ---- mistakes, interrupts, progress -------------------------------------------------------------------------------
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn what users can put right into one sentence on stderr and exit code 2; failures of the chip into code 1."""
+    from host.jobs import Interrupted
+
+    try:
+        yield
+    except (UserError, ConfigError) as error:
+        _say(error)
+        raise typer.Exit(2) from None
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        errors.print("[yellow]Interrupted.[/]")
+        raise typer.Exit(130) from None
+    except SpikeloopError as error:
+        _say(error)
+        raise typer.Exit(1) from None
+    except RuntimeError as error:
+        # The simulator's own errors (no compiler, failed build, dead process) are sentences as well.
+        if not type(error).__module__.startswith("testbench"):
+            raise
+        _say(error)
+        raise typer.Exit(2 if type(error).__name__ == "ToolchainError" else 1) from None
+
+
+def _say(error: BaseException) -> None:
+    errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, Any], None]]:
+    """A callback (title, progress) that draws one bar per title with accuracy and acceptance rate."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def watch(title: str, progress: Any) -> None:
+        if title not in tasks:
+            tasks[title] = bars.add_task(escape(title), total=progress.total, figures="")
+        figures = f"train {100 * progress.accuracy:5.1f} %  best {100 * progress.best_accuracy:5.1f} %"
+        if progress.acceptance == progress.acceptance:  # not NaN
+            figures += f"  accepted {100 * progress.acceptance:3.0f} %"
+        bars.update(tasks[title], completed=progress.step, total=progress.total, figures=figures)
+
+    with bars:
+        yield watch
+
+
+def result_table(title: str, rows: list[tuple[str, str]], columns: tuple[str, str] = ("", "test accuracy")) -> Table:
+    """Two columns, the second right-aligned."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(columns[0])
+    table.add_column(columns[1], justify="right")
+    for left, right in rows:
+        table.add_row(left, right)
+    return table
+
+
+def _run_spec(spec: Any, folder: Any, resume: Any, baselines: tuple[str, ...], report: bool = True) -> dict[str, Any]:
+    """Train with progress bars; Ctrl-C says how to resume and exits with 130."""
+    from host.jobs import Interrupted, train
+
+    try:
+        with progress_bars() as watch:
+            return train(spec, folder, resume=resume, baselines=baselines, watch=watch, report=report)
+    except Interrupted as stop:
+        errors.print(
+            f"[yellow]Stopped[/] after {stop.step} of {stop.total} steps; go on with: "
+            f"[bold]spikeloop train --resume {folder.path}[/]",
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
+
+
+def _print_result(result: dict[str, Any], folder: Any) -> None:
+    from host.report import system_name
+
+    accuracy = result["accuracy"]["test"]
+    rows = [(f"[bold]{escape(system_name(result))}[/]", f"[bold]{100 * accuracy:.1f} %[/]")]
+    rows += [(escape(name), f"{100 * value:.1f} %") for name, value in result["baselines"].items()]
+    die = result["die"]
+    where = f"die {die['seed']}, level {die['level']:g}" if die else "ideal die"
+    console.print(result_table(f"{result['dataset']} on {result['backend']}, {where}, seed {result['seed']}", rows))
+    chip = result["chip"]
+    console.print(
+        f"Training used {chip['samples']:,} chip presentations, {chip['cycles']:,} clock cycles, "
+        f"{chip['synaptic_ops']:,} synaptic operations; {result['wall_s']:.1f} s.",
+        highlight=False,
+    )
+    console.print(f"Report: {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+# ---- options --------------------------------------------------------------------------------------------------------
+
+Trainer = Annotated[str, typer.Option(help="mh (Metropolis-Hastings) or surrogate (backpropagation).")]
+Mode = Annotated[str, typer.Option(help="Of the surrogate trainer: ideal, domain-randomised, in-loop, in-loop-naive.")]
+Data = Annotated[str, typer.Option("--dataset", help="Data set; `spikeloop datasets` lists them.")]
+BackendName = Annotated[str, typer.Option("--backend", help="sim (the simulated RTL) or golden (its exact model).")]
+DieSeed = Annotated[int | None, typer.Option("--die", help="Seed of a distorted die; default: the ideal chip.")]
+Mismatch = Annotated[float | None, typer.Option(help="Level of the die's distortion, 0 to 4.")]
+Seed = Annotated[int, typer.Option(help="Seed of split, start and training.")]
+TrainSize = Annotated[int, typer.Option(help="Training samples.")]
+Steps = Annotated[int | None, typer.Option(help="Proposals (mh, default 3000) or updates (surrogate, default 400).")]
+Timesteps = Annotated[int, typer.Option(help="Time steps of one presentation.")]
+Hidden = Annotated[str, typer.Option(help="Hidden layers, for example 15 or 30,15; empty for none.")]
+Lanes = Annotated[int, typer.Option(help="Synapses the chip handles in a clock cycle.")]
+WeightBits = Annotated[int, typer.Option(help="Width of a weight.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/<dataset>-<trainer>-<seed>.")]
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UserError(f"Hidden layers {text!r}: must be sizes separated by commas, for example 30,15.") from None
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog="Example: spikeloop train --trainer mh --dataset breast-cancer --backend sim --die 3 --mismatch 0.8 "
+    "--seed 0 --out runs/x"
+)
+def train(
+    trainer: Trainer = "mh",
+    mode: Mode = "in-loop",
+    dataset: Data = "breast-cancer",
+    backend: BackendName = "sim",
+    die: DieSeed = None,
+    mismatch: Mismatch = None,
+    seed: Seed = 0,
+    train_size: TrainSize = 100,
+    steps: Steps = None,
+    timesteps: Timesteps = 32,
+    hidden: Hidden = "15",
+    lanes: Lanes = 8,
+    weight_bits: WeightBits = 8,
+    read_out: Annotated[str, typer.Option(help="Of mh: best, vote, mean, last or map.")] = "best",
+    start_sd: Annotated[float, typer.Option(help="Spread of the start weights.")] = 24.0,
+    prior_sd: Annotated[float, typer.Option(help="Spread of the prior over weights.")] = 32.0,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Of mh: accept only improvements (a baseline).")] = False,
+    remeasure: Annotated[
+        bool, typer.Option("--remeasure", help="Of mh: measure the current weights again at every step (noisy chips).")
+    ] = False,
+    encoding: Annotated[str, typer.Option(help="rate or bernoulli.")] = "rate",
+    baselines: Annotated[bool, typer.Option("--baselines", help="Also train the backprop baselines.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the interrupted training in this run folder.")] = None,
+    out: Out = None,
+) -> None:
+    """Train a network with a chip in the loop and write a run folder."""
+    from host.jobs import BASELINES, RunSpec
+    from host.runs import RunFolder
+    from host.trainers.checkpoint import CheckpointError
+
+    with one_sentence():
+        state = None
+        if resume is not None:
+            folder = RunFolder.open(resume)
+            state = folder.read_checkpoint()
+            spec = RunSpec.from_dict(state.meta.get("spec", None) or _foreign(CheckpointError, resume))
+            folder = RunFolder.create(resume)
+        else:
+            spec = RunSpec(
+                trainer=trainer,
+                mode=mode,
+                dataset=dataset,
+                backend=backend,
+                die=die,
+                mismatch=mismatch,
+                seed=seed,
+                train_size=train_size,
+                steps=steps,
+                timesteps=timesteps,
+                hidden=_sizes(hidden),
+                lanes=lanes,
+                weight_bits=weight_bits,
+                prior_sd=prior_sd,
+                start_sd=start_sd,
+                read_out=read_out,
+                encoding=encoding,
+                greedy=greedy,
+                remeasure=remeasure,
+            )
+            folder = RunFolder.create(out or Path("runs") / f"{spec.dataset}-{spec.trainer}-{spec.seed}")
+        names = tuple(BASELINES) if baselines else ("logistic regression", "majority class")
+        result = _run_spec(spec, folder, state, names)
+        _print_result(result, folder)
+
+
+def _foreign(kind: type[UserError], path: Path) -> dict[str, Any]:
+    raise kind(f"The checkpoint in {path} does not say how its training was set up.")
+
+
+@app.command(epilog="Example: spikeloop demo --backend sim --die 3 --mismatch 2 --out runs/demo")
+def demo(
+    backend: BackendName = "sim",
+    die: Annotated[int, typer.Option(help="Seed of the distorted die.")] = 3,
+    mismatch: Annotated[float, typer.Option(help="Level of its distortion.")] = 2.0,
+    seed: Seed = 0,
+    train_size: TrainSize = 200,
+    steps: Annotated[int, typer.Option(help="Proposals of the chain.")] = 2500,
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+) -> None:
+    """The main job: train on real data with a distorted chip in the loop, beside the backprop baselines."""
+    from host.jobs import DEMO_BASELINES, RunSpec
+    from host.runs import RunFolder
+
+    with one_sentence():
+        spec = RunSpec(
+            dataset="breast-cancer",
+            backend=backend,
+            die=die,
+            mismatch=mismatch,
+            seed=seed,
+            train_size=train_size,
+            steps=steps,
+            start_sd=12.0,
+            prior_sd=24.0,
+        )
+        folder = RunFolder.create(out)
+        console.print(
+            f"Training a {30}-15-2 network on {train_size} breast cancer samples, chip in the loop: backend {backend}, "
+            f"die {die} at level {mismatch:g}.",
+            highlight=False,
+        )
+        result = _run_spec(spec, folder, None, DEMO_BASELINES)
+        _print_result(result, folder)
+
+
+@app.command(epilog="Example: spikeloop evaluate runs/demo --backend golden")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    backend: Annotated[str | None, typer.Option(help="Backend; default: the one it was trained on.")] = None,
+    die: DieSeed = None,
+    mismatch: Mismatch = None,
+) -> None:
+    """Measure the trained network of a run on its test set again, on the same or another die."""
+    from host.jobs import evaluate_run
+    from host.runs import RunFolder
+
+    with one_sentence():
+        found = evaluate_run(RunFolder.open(run), backend=backend, die=die, mismatch=mismatch)
+        console.print(
+            result_table(
+                f"{run} on {found['backend']}, {found['die']}",
+                [
+                    ("test accuracy", f"{100 * found['accuracy']:.1f} %"),
+                    ("balanced accuracy", f"{100 * found['balanced_accuracy']:.1f} %"),
+                    ("test samples", str(found["samples"])),
+                    ("clock cycles of a sample", f"{found['cycles'] / found['samples']:,.0f}"),
+                ],
+                ("", ""),
+            )
+        )
+
+
+@app.command(epilog="Example: spikeloop datasets")
+def datasets() -> None:
+    """List the data sets."""
+    from host.datasets import DATA_VARIABLE, REGISTRY, data_folder
+
+    with one_sentence():
+        table = Table(title="Data sets", title_justify="left", title_style="bold")
+        for heading in ("name", "what it is", "shape", "where it comes from"):
+            table.add_column(heading)
+        for info in REGISTRY.values():
+            table.add_row(info.name, info.summary, info.shape, info.source)
+        console.print(table)
+        console.print(f"Cache folder: {data_folder()} (set {DATA_VARIABLE} to change it)", soft_wrap=True)
+
+
+@app.command(epilog="Example: spikeloop info")
+def info() -> None:
+    """Versions, tools, backends and cache folders."""
+    from host.datasets import DATA_VARIABLE, data_folder
+    from host.runs import versions
+
+    with one_sentence():
+        rows = list(versions().items())
+        rows.append(("processor cores", str(os.cpu_count())))
+        rows.append(("backend golden", "ready"))
+        try:
+            from testbench import toolchain
+
+            found = toolchain.find()
+            rows.append(("backend sim", "ready"))
+            rows += [(f"  {name}", value) for name, value in found.identity().items()]
+        except (RuntimeError, ImportError) as error:
+            rows.append(("backend sim", f"not ready: {error}"))
+        rows.append((f"data folder ({DATA_VARIABLE})", str(data_folder())))
+        try:
+            from testbench.build import cache_folder
+
+            rows.append(("build cache", str(cache_folder())))
+        except (RuntimeError, ImportError, OSError) as error:
+            rows.append(("build cache", f"not usable: {error}"))
+        console.print(result_table("spikeloop", [(escape(a), escape(b)) for a, b in rows], ("what", "found")))
+
+
+@app.command(epilog="Example: spikeloop report runs/demo")
+def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Draw the plots and report.html of a run again."""
+    from host.report import write_report
+    from host.runs import RunFolder
+
+    with one_sentence():
+        console.print(f"Report: {write_report(RunFolder.open(run))}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: spikeloop verilog --layers 30,15,2 --lanes 8 --name chip_30_15_2")
+def verilog(
+    layers: Annotated[str, typer.Option(help="Inputs, then neurons of each layer.")] = "30,15,2",
+    lanes: Lanes = 8,
+    weight_bits: WeightBits = 8,
+    state_bits: Annotated[int, typer.Option(help="Width of currents and membranes.")] = 24,
+    die_tables: Annotated[bool, typer.Option(help="Build the tables that distort the chip.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Add the trace port.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Configuration as JSON instead of the options above.")] = None,
+    name: Annotated[str, typer.Option(help="Top module and file name.")] = "spikeloop",
+    out: Annotated[Path, typer.Option(help="Folder of the Verilog.")] = Path("build/verilog"),
+) -> None:
+    """Write the chip as Verilog; the same configuration gives the same bytes."""
+    with one_sentence():
+        if config is not None:
+            try:
+                text = config.read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"Cannot read the configuration {config}: {error}.") from None
+            cfg = ChipConfig.from_json(text)
+        else:
+            cfg = ChipConfig(
+                layers=_sizes(layers),
+                lanes=lanes,
+                weight_bits=weight_bits,
+                state_bits=state_bits,
+                die_tables=die_tables,
+                trace=trace,
+            )
+        from rtl.verilog import generate
+
+        try:
+            verilog_text = generate(cfg, name=name)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        path = out / f"{name}.v"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_text(verilog_text, newline="\n")
+        except OSError as error:
+            raise UserError(f"Cannot write {path}: {error.strerror or error}.") from None
+        console.print(f"Wrote {path} ({len(verilog_text.splitlines()):,} lines)", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: spikeloop reproduce mh --quick")
+def reproduce(
+    system: Annotated[str, typer.Argument(help="The study: mh.")] = "mh",
+    quick: Annotated[bool, typer.Option("--quick", help="A small honest subset in under three minutes.")] = False,
+    jobs: Annotated[int, typer.Option(help="Processes; default: one per core.")] = 0,
+    backend: Annotated[
+        str | None, typer.Option(help="Backend of the headline cells; default: sim (golden for the sweep).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default: runs/reproduce-<system>.")] = None,
+) -> None:
+    """Repeat a published study on the simulated chip; an interrupted study continues where it stopped."""
+    from host.reproduce import study
+
+    with one_sentence():
+        study(system).run(quick=quick, jobs=jobs, backend=backend, out=out, console=console)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
+    epilog="Example: spikeloop bench",
+)
+def bench(context: typer.Context) -> None:
+    """Measure speed and cost of the simulated chip and the golden model side by side."""
+    with one_sentence():
+        try:
+            from host.bench import main as run_bench
+        except ImportError:
+            raise UserError("The benchmark is not part of this installation.") from None
+        status = run_bench(context.args)
+        if status:
+            raise typer.Exit(int(status))
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
