@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pymodel import GoldenChip
+from pymodel.arith import decay
+from pymodel.die import leaks, thresholds
 from pymodel.random import mix, seed_banks, xorshift
 from rtl.config import ChipConfig
 from rtl.registers import BAD_EVENTS, Opcode, Region, Status, regions, registers
@@ -371,3 +373,22 @@ def test_batches_on_threads_equal_single_samples() -> None:
     exchange(chip, *setup)
     together = exchange(chip, *runs)
     assert together[::50] == [exchange(chip, frame)[0] for frame in runs[::50]]
+
+
+def test_halves_are_rounded_up() -> None:
+    assert [decay(v, 1024) for v in (1, 2, -2, 6, -6, 4)] == [1, 1, -2, 4, -5, 3]
+    theta, words = np.array([1, -1, 3], np.int64), np.full(3, 512, np.int64)
+    assert thresholds(theta, words, -128, 127).tolist() == [1, 0, 2]
+    assert leaks(theta * theta, words << 16).tolist() == [1, 1, 5]
+
+
+def test_sums_past_32_bits_are_exact() -> None:
+    """Three largest weights saturate the current; a sum in 32 bits would wrap around."""
+    chip = GoldenChip(ChipConfig((3, 1), lanes=4, weight_bits=16, state_bits=32, die_tables=False))
+    frames = [
+        make_frame(Opcode.WRITE, 0x80, [4096, 4096, 15, 0]),
+        make_frame(Opcode.WRITE, Region.THRESHOLD << 24, [(1 << 31) - 1]),
+        *(make_frame(Opcode.WRITE, Region.WEIGHT << 24 | 4 * j, [0x7FFF]) for j in range(3)),
+        make_frame(Opcode.RUN, 0, [0xFFFFFF]),
+    ]
+    assert exchange(chip, *frames)[-1][-2:] == [(1 << 31) - 1, 0]
