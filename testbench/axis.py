@@ -1,7 +1,8 @@
-"""The chip's streams as a third party sees them: source and sink of ``cocotbext-axi`` on the pins of the variant ``pins``.
+"""The chip's streams as a third party sees them: source and sink of ``cocotbext-axi`` on the variant ``pins``.
 
-An independent implementation of AXI4-Stream drives the same frames, so that a misunderstanding in :mod:`testbench.streams` and in
-the chip cannot cancel out. Frames are lists of 32-bit words without the ``last`` mark, which the bus carries itself.
+An independent implementation of AXI4-Stream drives the same frames, so that a misunderstanding in
+:mod:`testbench.streams` and in the chip cannot cancel out. Frames are lists of 32-bit words without the ``last``
+mark, which the bus carries itself.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class AxisBench:
         await start_clock_and_reset(dut)
         return cls(dut, pauses or Pauses())
 
-    async def exchange(self, frames: Sequence[Sequence[int]], timeout_cycles: int = 10_000_000) -> list[list[int]]:
+    async def exchange(self, frames: Sequence[Sequence[int]], timeout_cycles: int = 1_000_000) -> list[list[int]]:
         """Send frames and return one answer frame for each."""
         for frame in frames:
             await self.source.send(AxiStreamFrame(list(frame)))
@@ -63,5 +64,3 @@ def frames_of(words: Sequence[int]) -> list[list[int]]:
             frames.append([])
     assert not frames[-1], "the last word has no `last` mark"
     return frames[:-1]
-
-

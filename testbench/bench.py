@@ -1,4 +1,4 @@
-"""Reference speeds, measured on the same words as the in-the-loop simulator: a bare C++ loop and an ordinary cocotb test.
+"""Reference speeds for the in-the-loop simulator: a bare C++ loop and an ordinary cocotb test on the same words.
 
 ``make bench`` divides by these. All of them measure the simulation alone, without start-up.
 """
@@ -57,7 +57,7 @@ def slow_cocotb(cfg: ChipConfig, words: NDArray[np.uint64], *, verilog: str | No
 def in_the_loop(
     cfg: ChipConfig, words: NDArray[np.uint64], *, verilog: str | None = None
 ) -> tuple[float, int, NDArray[np.uint64]]:
-    """Run ``words`` through :class:`~testbench.simulator.Simulator`: seconds as its caller sees them, cycles, output words."""
+    """Run ``words`` through the in-the-loop simulator: seconds as its caller sees them, clock cycles, output words."""
     with Simulator(cfg, verilog=verilog) as simulator:
         before = simulator.cycles
         start = time.perf_counter()
@@ -106,7 +106,10 @@ def compare(
     repeats: int = 3,
     verilog: str | None = None,
 ) -> Speeds:
-    """Measure all three, best of ``repeats`` (the slow one once, on ``slow_words`` if given); checks equal output words."""
+    """Measure all three and check that the output words are equal.
+
+    Best of ``repeats``; the slow one is measured once, on ``slow_words`` if given.
+    """
     best_loop = best_bare = 0.0
     for _ in range(repeats):
         seconds, cycles, reference = bare(cfg, words, verilog=verilog)

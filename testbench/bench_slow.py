@@ -1,4 +1,4 @@
-"""The slow end of the benches: a cocotb test as it is usually written, which awaits every clock edge. See :mod:`testbench.bench`."""
+"""The slow end of the benches (:mod:`testbench.bench`): a cocotb test as usually written, awaiting every clock edge."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ async def every_edge(dut: Any) -> None:
     position = cycles = quiet = 0
     offered = False
     while quiet < 3:
-        # Read before the values of this edge are in: what the chip saw at it.
+        if not offered and position < len(words):
+            dut.rx__payload.value = words[position]
+            dut.rx__valid.value = 1
+            offered = True
+        await edge
+        cycles += 1
         if offered and dut.rx__ready.value:
             position += 1
             offered = False
+            if position == len(words):
+                dut.rx__valid.value = 0
         idle = position == len(words) and not dut.busy.value and not dut.tx__valid.value
         quiet = quiet + 1 if idle else 0
-        if not offered:
-            offered = position < len(words)
-            dut.rx__valid.value = offered
-            if offered:
-                dut.rx__payload.value = words[position]
-        await edge
-        cycles += 1
     seconds = time.perf_counter() - start
     Path(values["report"]).write_text(json.dumps({"seconds": seconds, "cycles": cycles}), encoding="utf-8")

@@ -1,18 +1,18 @@
 """Build simulators and keep them: a cache of finished programs under a file lock.
 
-A build is found by the hash of everything it is made of: Verilog text, harness and main sources, options, and the versions of
-Verilator, compiler and cocotb. The Verilog text itself, whose generation is slow too, is kept under the hash of configuration,
-sources of ``rtl`` and Amaranth's version, so that a warm start does not even import Amaranth.
+A build is found by the hash of everything it is made of: Verilog text, harness and main sources, options, and the
+versions of Verilator, compiler and cocotb. The Verilog text itself, whose generation is slow too, is kept under the
+hash of configuration, sources of ``rtl`` and Amaranth's version, so that a warm start does not even import Amaranth.
 
-=========  ============================================================================================================
+=========  ========================================================================================================
 variant    what it is
-=========  ============================================================================================================
-``fast``   in-the-loop simulator: harness with own main (``simulator.cpp``), optimised for this machine, no trace, no assertions
+=========  ========================================================================================================
+``fast``   in-the-loop simulator: harness with own main (``simulator.cpp``), optimised, no trace, no assertions
 ``debug``  the same with assertions and waves (FST)
 ``bare``   the same harness under a plain C++ loop (``bare.cpp``), the reference of the benches
-``pins``   for ordinary cocotb tests: the chip behind AXI4-Stream pins (``pins.sv``), every signal visible, assertions, waves
+``pins``   for ordinary cocotb tests: the chip behind AXI4-Stream pins (``pins.sv``), all signals visible, waves
 ``stock``  the chip alone exactly as cocotb's runner builds it by default; the slow end of the benches
-=========  ============================================================================================================
+=========  ========================================================================================================
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ RECIPES: dict[str, Recipe] = {
         _FAST_MAKE,
         cocotb=False,
     ),
-    "pins": Recipe("spikeloop_pins", ("pins.sv",), _DEBUG_OPTIONS, _DEBUG_MAKE, own_main=False, public=True, waves=True),
+    "pins": Recipe(
+        "spikeloop_pins", ("pins.sv",), _DEBUG_OPTIONS, _DEBUG_MAKE, own_main=False, public=True, waves=True
+    ),
     "stock": Recipe("spikeloop", (), own_main=False, public=True, stock=True),
 }
 """The variants of :func:`build`."""
@@ -101,7 +103,8 @@ def build(cfg: ChipConfig, variant: str = "fast", *, verilog: str | None = None,
     verilog
         Text of a module ``spikeloop`` with the chip's ports to take instead of the one generated for ``cfg``.
     coverage
-        Count executed lines and toggled signals; the program writes ``coverage.dat`` where it runs. Not for ``bare``, ``stock``.
+        Count executed lines and toggled signals; the program writes ``coverage.dat`` where it runs.
+        Not for ``bare`` and ``stock``.
 
     Raises
     ------
@@ -152,7 +155,7 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("spikeloop"))
 
 
-# ---- keys ----------------------------------------------------------------------------------------------------------------
+# ---- keys -----------------------------------------------------------------------------------------------------------
 
 
 def _digest(value: object) -> str:
@@ -170,7 +173,7 @@ def _build_key(text: str, recipe: Recipe, tools: toolchain.Toolchain) -> str:
             "recipe": repr(recipe),
             "tools": tools.identity(),
             # The program looks for cocotb's libraries where they were when it was linked.
-            "cocotb": [importlib.metadata.version("cocotb"), str(cocotb_tools.config.libs_dir)] if recipe.cocotb else None,
+            "cocotb": [_version("cocotb"), str(cocotb_tools.config.libs_dir)] if recipe.cocotb else None,
         }
     )
 
@@ -193,12 +196,12 @@ def _version(distribution: str) -> str:
         return "none"
 
 
-# ---- building ------------------------------------------------------------------------------------------------------------
+# ---- building -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    """Hold the lock beside ``target``; its folder is made first, and one that cannot be written is reported in words."""
+    """Hold the lock beside ``target``; its folder is made first, one that cannot be written is reported in words."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=target.parent):
@@ -251,7 +254,7 @@ def _build(folder: Path, text: str, recipe: Recipe, tools: toolchain.Toolchain) 
 
 
 def _keep_runtime(runtime: Path, work: Path) -> None:
-    """Keep the objects of Verilator's library: they take most of the time of a small build and do not depend on the chip."""
+    """Keep the objects of Verilator's library: most of the time of a small build, and independent of the chip."""
     if runtime.exists():
         return
     new = work / "runtime"

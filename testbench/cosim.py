@@ -5,9 +5,10 @@
     def test_lockstep():
         run("testbench.lockstep_tests", cfg, parameters={"samples": 20, "seed": 3})
 
-The chip is built as variant ``pins`` (:mod:`testbench.build`): pins ``rx_*``, ``tx_*``, ``busy`` at the top, the chip with its trace
-port below as ``dut.chip``, every signal readable, assertions on. The module runs inside the simulator's process; it finds its chip
-and its parameters with :func:`config` and :func:`parameters`. With ``WAVES=1`` in the environment an FST file is written to
+The chip is built as variant ``pins`` (:mod:`testbench.build`): pins ``rx_*``, ``tx_*``, ``busy`` at the top, the chip
+with its trace port below as ``dut.chip``, every signal readable, assertions on. The module runs inside the
+simulator's process; it finds its chip and its parameters with :func:`config` and :func:`parameters`. With ``WAVES=1``
+in the environment an FST file is written to
 ``build/waves``, whose name and place are printed.
 """
 
@@ -72,7 +73,8 @@ def run(
     """
     program = build(cfg, variant, verilog=verilog)
     if waves is None and os.environ.get("WAVES", "0") not in ("", "0"):
-        waves = Path("build") / "waves" / f"{re.sub(r'[^A-Za-z0-9]+', '-', f'{module} {testcase or ""}').strip('-')}.fst"
+        title = re.sub(r"[^A-Za-z0-9]+", "-", f"{module} {testcase or ''}").strip("-")
+        waves = Path("build") / "waves" / f"{title}.fst"
     with tempfile.TemporaryDirectory(prefix="spikeloop-cosim-") as name:
         folder = Path(name)
         job, results, log = folder / "job.json", folder / "results.xml", folder / "simulation.log"

@@ -1,11 +1,12 @@
 """The memory that the parent shares with the simulator process: a header, then input words, then output words.
 
-The region is a file without a name (``memfd`` on Linux, an unlinked temporary file elsewhere) whose descriptor the child inherits:
-whatever kills either process, nothing is left behind. ``simulator.cpp`` maps the same region and holds the same table of fields.
+The region is a file without a name (``memfd`` on Linux, an unlinked temporary file elsewhere) whose descriptor the
+child inherits: whatever kills either process, nothing is left behind. ``simulator.cpp`` maps the same region and
+holds the same table of fields.
 
-A burst is asked for by writing its number to ``COMMAND`` and is over when ``ANSWER`` holds that number. Each side first looks at
-the memory for some microseconds and then waits on the socket; it says so in ``ASLEEP`` or ``PARENT_WAITS``, so that the other
-side sends a message. Back-to-back commands therefore need no system call.
+A burst is asked for by writing its number to ``COMMAND`` and is over when ``ANSWER`` holds that number. Each side
+first looks at the memory for some microseconds and then waits on the socket; it says so in ``ASLEEP`` or
+``PARENT_WAITS``, so that the other side sends a message. Back-to-back commands therefore need no system call.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cocotb_tools.config
-from cocotb_tools.runner import VerilatorControlFile, Verilog
 from cocotb_tools.runner import Verilator as CocotbVerilator
+from cocotb_tools.runner import VerilatorControlFile, Verilog
 
-from testbench.build import PROGRAM, ROOT, Recipe
+from testbench.build import ROOT, Recipe
 from testbench.toolchain import Toolchain
 
 Command = list[str]
@@ -35,7 +35,9 @@ class Runner(CocotbVerilator):
         """Run Verilator and make; raises ``RuntimeError`` if one of them fails."""
         self._cpp = [str(file) for file in files if file.suffix == ".cpp"]
         tags = {".v": Verilog, ".sv": Verilog, ".vlt": VerilatorControlFile}
-        sources = [tags[file.suffix](file) for file in files if file.suffix in tags]
+        sources: list[Verilog | VerilatorControlFile] = [
+            tags[file.suffix](file) for file in files if file.suffix in tags
+        ]
         # Control files come first: Verilator applies them to what it reads afterwards.
         sources.sort(key=lambda source: isinstance(source, Verilog))
         self.build(
@@ -57,7 +59,7 @@ class Runner(CocotbVerilator):
         self.env["PYTHONPATH"] = os.pathsep.join([str(ROOT), self.env["PYTHONPATH"]])
         return self.env
 
-    # ---- what cocotb's runner would do otherwise -------------------------------------------------------------------------
+    # ---- what cocotb's runner would do otherwise --------------------------------------------------------------------
 
     def _set_env_build(self) -> None:
         super()._set_env_build()
@@ -84,12 +86,15 @@ class Runner(CocotbVerilator):
             at = verilate.index("-LDFLAGS")
             del verilate[at : at + 2]
         if not recipe.stock:
-            verilate[1:1] = ["--no-timing", "--timescale-override", "1ns/1ns", "-CFLAGS", "-DVL_TIME_CONTEXT"]
+            verilate[1:1] = ["--no-timing", "--timescale-override", "1ns/1ns"]
+        if recipe.own_main:  # which keeps the time where Verilator's documentation wants it; cocotb's main does not
+            verilate[1:1] = ["-CFLAGS", "-DVL_TIME_CONTEXT"]
         if recipe.waves:
             verilate[1:1] = ["--trace-fst", "--trace-structs"]
             if self._tools.needs_fst_headers:
                 verilate[1:1] = ["-CFLAGS", "-I../fst"]
-                make.append("LDLIBS=$(filter-out -lz -llz4,$(VM_USER_LDLIBS))")  # without the libraries that fst/ stands in for
+                # Without the libraries that fst/ stands in for.
+                make.append("LDLIBS=$(filter-out -lz -llz4,$(VM_USER_LDLIBS))")
         verilate[1:1] = ["-Wno-fatal", "-Wno-lint", "-Wno-style", "-LDFLAGS", "-pthread"]
         make = [arg for arg in make if not arg.startswith("VM_TRACE=")]
         make[0] = str(self._tools.make)
@@ -97,8 +102,5 @@ class Runner(CocotbVerilator):
 
 
 def compile_program(recipe: Recipe, files: Sequence[Path], build_dir: Path, log: Path, tools: Toolchain) -> Path:
-    """Build ``recipe`` from ``files``; returns the program (to be named :data:`~testbench.build.PROGRAM` in the cache)."""
+    """Build ``recipe`` from ``files`` and return the program."""
     return Runner(recipe, tools).build_program(files, build_dir, log)
-
-
-__all__ = ["PROGRAM", "Runner", "compile_program"]

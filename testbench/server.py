@@ -1,8 +1,8 @@
 """The cocotb side of the in-the-loop simulator: runs in the child process and waits for the parent's commands.
 
-Commands stand in the shared region (:mod:`testbench.region`); a message on the socket only says that there is one. The coroutine
-blocks in ``recv``: simulated time stands still meanwhile, so there is nothing that cocotb's scheduler could do. Commands that follow
-within microseconds are served in ``simulator.cpp`` and never get here.
+Commands stand in the shared region (:mod:`testbench.region`); a message on the socket only says that there is one.
+The coroutine blocks in ``recv``: simulated time stands still meanwhile, so there is nothing that cocotb's scheduler
+could do. Commands that follow within microseconds are served in ``simulator.cpp`` and never get here.
 """
 
 from __future__ import annotations

