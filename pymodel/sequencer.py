@@ -35,13 +35,13 @@ C_SEED = 0
 """Per sample whose generators are seeded, besides the rounds themselves."""
 C_STEP = 0
 """Per time step."""
-C_LAYER = 0
+C_LAYER = 7
 """Per layer and step."""
-C_DIE = 0
+C_DIE = 2
 """Per layer and step on chips with die tables, whose pipeline is longer."""
-C_ENC = 0
+C_ENC = 3
 """Per step whose input spikes are made from intensities."""
-C_EVENTS = 0
+C_EVENTS = 3
 """Per step whose input spikes are events."""
 
 NONE = 0xFFFF
