@@ -25,7 +25,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -180,7 +180,8 @@ def _build_key(text: str, recipe: Recipe, tools: toolchain.Toolchain) -> str:
 
 def _runtime_key(recipe: Recipe, tools: toolchain.Toolchain) -> str:
     runner = (HERE / "runner.py").read_text(encoding="utf-8")
-    return _digest([repr(replace(recipe, top="", sources=())), tools.identity(), runner])
+    defines = [recipe.waves, recipe.own_main, recipe.stock, "--coverage" in recipe.options]
+    return _digest([recipe.make, defines, tools.identity(), runner])
 
 
 def _verilog_key(cfg: ChipConfig) -> str:
@@ -255,15 +256,10 @@ def _build(folder: Path, text: str, recipe: Recipe, tools: toolchain.Toolchain) 
 
 def _keep_runtime(runtime: Path, work: Path) -> None:
     """Keep the objects of Verilator's library: most of the time of a small build, and independent of the chip."""
-    if runtime.exists():
-        return
-    new = work / "runtime"
-    new.mkdir()
+    runtime.mkdir(parents=True, exist_ok=True)
     for file in (work / "obj").glob("verilated*.o"):
-        shutil.copyfile(file, new / file.name)
-    runtime.parent.mkdir(exist_ok=True)
-    with suppress(OSError):  # another build was faster
-        os.replace(new, runtime)
+        if not (runtime / file.name).exists():
+            os.replace(file, runtime / file.name)
 
 
 def _failure(folder: Path, log: Path, error: RuntimeError) -> BuildError:

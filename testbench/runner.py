@@ -34,12 +34,11 @@ class Runner(CocotbVerilator):
     def build_program(self, files: Sequence[Path], build_dir: Path, log: Path) -> Path:
         """Run Verilator and make; raises ``RuntimeError`` if one of them fails."""
         self._cpp = [str(file) for file in files if file.suffix == ".cpp"]
-        tags = {".v": Verilog, ".sv": Verilog, ".vlt": VerilatorControlFile}
-        sources: list[Verilog | VerilatorControlFile] = [
-            tags[file.suffix](file) for file in files if file.suffix in tags
-        ]
         # Control files come first: Verilator applies them to what it reads afterwards.
-        sources.sort(key=lambda source: isinstance(source, Verilog))
+        sources: list[Verilog | VerilatorControlFile] = [
+            *(VerilatorControlFile(file) for file in files if file.suffix == ".vlt"),
+            *(Verilog(file) for file in files if file.suffix in (".v", ".sv")),
+        ]
         self.build(
             sources=sources,
             build_args=list(self._recipe.options),
