@@ -179,6 +179,9 @@ def train(
     lanes: Lanes = 8,
     weight_bits: WeightBits = 8,
     read_out: Annotated[str, typer.Option(help="Of mh: best, vote, mean, last or map.")] = "best",
+    start: Annotated[
+        str, typer.Option(help="random, or backprop (begin with weights trained on the ideal model).")
+    ] = "random",
     start_sd: Annotated[float, typer.Option(help="Spread of the start weights.")] = 24.0,
     prior_sd: Annotated[float, typer.Option(help="Spread of the prior over weights.")] = 32.0,
     greedy: Annotated[bool, typer.Option("--greedy", help="Of mh: accept only improvements (a baseline).")] = False,
@@ -217,6 +220,7 @@ def train(
                 hidden=_sizes(hidden),
                 lanes=lanes,
                 weight_bits=weight_bits,
+                start=start,
                 prior_sd=prior_sd,
                 start_sd=start_sd,
                 read_out=read_out,
@@ -240,8 +244,9 @@ def demo(
     die: Annotated[int, typer.Option(help="Seed of the distorted die.")] = 3,
     mismatch: Annotated[float, typer.Option(help="Level of its distortion.")] = 2.0,
     seed: Seed = 0,
-    train_size: TrainSize = 200,
+    train_size: TrainSize = 100,
     steps: Annotated[int, typer.Option(help="Proposals of the chain.")] = 2500,
+    timesteps: Timesteps = 32,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
 ) -> None:
     """The main job: train on real data with a distorted chip in the loop, beside the backprop baselines."""
@@ -257,12 +262,13 @@ def demo(
             seed=seed,
             train_size=train_size,
             steps=steps,
+            timesteps=timesteps,
             start_sd=12.0,
             prior_sd=24.0,
         )
         folder = RunFolder.create(out)
         console.print(
-            f"Training a {30}-15-2 network on {train_size} breast cancer samples, chip in the loop: backend {backend}, "
+            f"Training a 30-15-2 network on {train_size} breast cancer samples, chip in the loop: backend {backend}, "
             f"die {die} at level {mismatch:g}.",
             highlight=False,
         )

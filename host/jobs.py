@@ -23,6 +23,7 @@ from rtl.config import ChipConfig
 TRAINERS = ("mh", "surrogate")
 MODES = ("ideal", "domain-randomised", "in-loop", "in-loop-naive")
 BACKENDS = ("golden", "sim")
+STARTS = ("random", "backprop")
 READ_OUTS = ("best", "vote", "mean", "last", "map")
 CHECKPOINT_SECONDS = 5.0
 """Time between two checkpoints while training."""
@@ -45,7 +46,8 @@ def allowed(what: str, value: object, choices: tuple[str, ...]) -> None:
 class RunSpec:
     """Everything that defines a training; equal specs give equal results.
 
-    `die` is the seed of the distorted die and `mismatch` its level; both ``None`` mean the ideal chip.
+    `die` is the seed of the distorted die and `mismatch` its level; both ``None`` mean the ideal chip. `start` is
+    "random", or "backprop": begin with weights that backpropagation found on the ideal model.
     """
 
     trainer: str = "mh"
@@ -62,6 +64,7 @@ class RunSpec:
     lanes: int = 8
     weight_bits: int = 8
     state_bits: int = 24
+    start: str = "random"
     beta: float = 0.5
     prior_sd: float = 32.0
     start_sd: float = 24.0
@@ -77,6 +80,7 @@ class RunSpec:
         allowed("data set", self.dataset, tuple(datasets.REGISTRY))
         allowed("backend", self.backend, BACKENDS)
         allowed("read-out", self.read_out, READ_OUTS)
+        allowed("start", self.start, STARTS)
         allowed("encoding", self.encoding, ("rate", "bernoulli"))
         if self.mismatch is not None and not 0 <= self.mismatch <= 4:
             raise SpecError(f"Mismatch {self.mismatch!r}: must be a level from 0 to 4.")
@@ -232,7 +236,11 @@ def train(
                 save()
 
         try:
-            trainer.fit(split.x_train, split.y_train, resume=resume, callback=callback)
+            initial = None
+            if spec.start == "backprop" and resume is None:
+                pretrained = replace(spec, trainer="surrogate", mode="ideal", steps=None, encoding="rate")
+                initial = pretrained.make_trainer(chip).fit(split.x_train, split.y_train).network_
+            trainer.fit(split.x_train, split.y_train, initial=initial, resume=resume, callback=callback)
         except KeyboardInterrupt:
             save()
             raise

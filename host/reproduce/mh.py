@@ -468,8 +468,8 @@ def _gap_claim(found: Mapping[str, Any]) -> list[str]:
     held = [pair for pair in wide if pair[1]["mean"] >= PAPER_GAP]
     if wide:
         lines.append(
-            "Where the distortion silences the chip, the baseline's small weights are part of the gap. Against the same "
-            "baseline started wide (start and prior 64) it is "
+            "Where the distortion silences the chip, the baseline's small weights are part of the gap. Against the "
+            "same baseline started wide (start and prior 64) it is "
             + "; ".join(f"{_where(entry)}: {_signed(gap['mean'])}" for entry, gap in wide)
             + f"; {len(held)} of {len(wide)} stay at 27 or more."
         )

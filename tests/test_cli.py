@@ -1,0 +1,176 @@
+"""The command line: help with examples, exit codes, one sentence per mistake, and a study in miniature."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from host import cli, datasets, jobs
+from host.datasets import DatasetError
+from host.errors import ChipError
+from host.reproduce import cells, mh
+
+runner = CliRunner()
+COMMANDS = ("train", "demo", "evaluate", "datasets", "info", "report", "verilog", "reproduce", "bench")
+SMALL = ["--backend", "golden", "--dataset", "moons", "--train-size", "20", "--timesteps", "8", "--hidden", "4"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = runner.invoke(cli.app, [command, "--help"], terminal_width=200)
+    assert result.exit_code == 0
+    assert f"Example: spikeloop {command}" in result.output
+
+
+def test_train_evaluate_report(tmp_path: Path) -> None:
+    run = tmp_path / "x"
+    arguments = ["train", *SMALL, "--steps", "30", "--die", "3", "--mismatch", "0.8", "--out", str(run)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "Metropolis-Hastings" in result.output
+    assert (run / "result.json").is_file()
+    for arguments in (["evaluate", str(run)], ["evaluate", str(run), "--die", "4"], ["report", str(run)]):
+        result = runner.invoke(cli.app, arguments)
+        assert result.exit_code == 0, result.output
+    # A finished run resumes to the same result.
+    before = (run / "history.csv").read_bytes()
+    assert runner.invoke(cli.app, ["train", "--resume", str(run)]).exit_code == 0
+    assert (run / "history.csv").read_bytes() == before
+
+
+def test_interrupt_says_how_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked:
+        def __enter__(self):  # type: ignore[no-untyped-def]
+            return lambda: True
+
+        def __exit__(self, *_: object) -> None: ...
+
+    run = tmp_path / "x"
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "stop_on_interrupt", Asked)
+        result = runner.invoke(cli.app, ["train", *SMALL, "--steps", "60", "--out", str(run)])
+    assert result.exit_code == 130
+    assert f"spikeloop train --resume {run}" in result.stderr
+    assert not (run / "result.json").exists()
+    result = runner.invoke(cli.app, ["train", "--resume", str(run)])
+    assert result.exit_code == 0, result.output
+    assert len((run / "history.csv").read_text().splitlines()) == 61
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "--dataset", "iris"], "Unknown data set 'iris'; allowed are breast-cancer"),
+        (["train", "--backend", "fpga"], "Unknown backend 'fpga'; allowed are golden, sim"),
+        (["train", "--trainer", "sgd"], "Unknown trainer 'sgd'; allowed are mh, surrogate"),
+        (["train", "--mode", "x"], "Unknown mode"),
+        (["train", *SMALL, "--train-size", "100000"], "must be an integer from 2 to 400"),
+        (["train", *SMALL, "--hidden", "a,b"], "must be sizes separated by commas"),
+        (["train", *SMALL, "--lanes", "3"], "a power of two from 4 to 128"),
+        (["train", *SMALL, "--mismatch", "9"], "Mismatch 9.0"),
+        (["train", "--resume", "nowhere"], "There is no run folder nowhere"),
+        (["evaluate", "nowhere"], "There is no run folder nowhere"),
+        (["report", "nowhere"], "There is no run folder nowhere"),
+        (["verilog", "--layers", "0"], "ChipConfig.layers"),
+        (["verilog", "--config", "nowhere.json"], "Cannot read the configuration"),
+        (["reproduce", "magic"], "Unknown system 'magic'; allowed are mh"),
+        (["reproduce", "mh", "--backend", "fpga"], "Unknown backend 'fpga'"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_2(
+    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 2, result.output
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_corrupt_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK nothing")
+    result = runner.invoke(cli.app, ["train", "--resume", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "damaged" in result.stderr
+
+
+def test_unknown_option_and_missing_argument() -> None:
+    assert runner.invoke(cli.app, ["train", "--colour", "red"]).exit_code == 2
+    assert runner.invoke(cli.app, ["evaluate"]).exit_code == 2
+
+
+def test_failures_of_the_chip_exit_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise ChipError("RUN at 0x0 was refused: BAD_LENGTH")
+
+    monkeypatch.setattr(jobs, "train", fail)
+    result = runner.invoke(cli.app, ["train", *SMALL, "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "was refused" in result.stderr
+
+
+def test_datasets_and_info() -> None:
+    result = runner.invoke(cli.app, ["datasets"])
+    assert result.exit_code == 0
+    assert "yin-yang" in result.output
+    assert runner.invoke(cli.app, ["info"]).exit_code == 0
+
+
+# ---- the study ------------------------------------------------------------------------------------------------------
+
+
+def test_study_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise DatasetError("The file is nowhere.")
+
+    info = replace(datasets.REGISTRY[mh.ORIGINAL], loader=missing)
+    monkeypatch.setitem(datasets.REGISTRY, mh.ORIGINAL, info)
+    monkeypatch.setattr(datasets, "_CACHE", {})
+    setting = mh.Setting("level 2", mh.DIAGNOSTIC, (("level", 2.0),), 10, 20, False)
+    plan = replace(
+        mh.QUICK, dies=2, sizes=(10, 110), core_sizes=(10, 110), steps=20, updates=3, greedy_sizes=(10,),
+        modes=tuple(mh.MODES), offline=(setting,),
+    )  # fmt: skip
+    monkeypatch.setattr(mh, "QUICK", plan)
+    arguments = ["reproduce", "mh", "--quick", "--backend", "golden", "--jobs", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(cells, "ProcessPoolExecutor", InProcess)
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "table.md").read_text()
+    assert "were skipped: The file is nowhere." in text
+    assert "## The two claims" in text
+    assert "does not reach" in text or "times less data" in text
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    # Again: everything comes from the cache; a damaged cell is computed again.
+    stored = sorted((tmp_path / "cells").iterdir())
+    stored[0].write_text("{")
+    times = {path: path.stat().st_mtime_ns for path in stored}
+    assert runner.invoke(cli.app, arguments).exit_code == 0
+    assert [path for path in stored if path.stat().st_mtime_ns != times[path]] == [stored[0]]
+
+
+class InProcess:
+    """Stands in for the pool of processes."""
+
+    def __init__(self, *_args: object, **_kwargs: object) -> None: ...
+
+    def submit(self, work, *args):  # type: ignore[no-untyped-def]
+        from concurrent.futures import Future
+
+        future: Future[object] = Future()
+        future.set_result(work(*args))
+        return future
+
+    def shutdown(self, **_kwargs: object) -> None: ...
+
+
+def test_paired_differences() -> None:
+    found = cells.paired({0: 0.9, 1: 0.8, 2: 0.7}, {0: 0.6, 1: 0.6, 3: 0.1})
+    assert found is not None
+    assert found["mean"] == pytest.approx(0.25)
+    assert found["se"] == pytest.approx(0.05)
+    assert found["reach_27"] == 1
+    assert cells.paired({0: 1.0}, {1: 1.0}) is None
