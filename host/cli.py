@@ -245,7 +245,7 @@ def demo(
     mismatch: Annotated[float, typer.Option(help="Level of its distortion.")] = 2.0,
     seed: Seed = 0,
     train_size: TrainSize = 100,
-    steps: Annotated[int, typer.Option(help="Proposals of the chain.")] = 2500,
+    steps: Annotated[int, typer.Option(help="Proposals of the chain.")] = 1500,
     timesteps: Timesteps = 32,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
 ) -> None:
