@@ -43,11 +43,13 @@ class Control(wiring.Component):
         for register in registers(cfg):
             if not register.readonly:
                 shape = signed(register.bits) if register.signed else unsigned(register.bits)
-                values[register.offset] = value = Signal(shape, init=register.reset, name=register.name.lower())
-                with m.If(self.host.write & (self.host.offset == register.offset)):
+                values[register.offset] = Signal(shape, init=register.reset, name=register.name.lower())
+        with m.If(self.host.write), m.Switch(self.host.offset):
+            for offset, value in values.items():
+                with m.Case(offset):
                     m.d.sync += value.eq(self.host.data)
 
-        with m.Switch(self.host.offset):
+        with m.If(self.host.own), m.Switch(self.host.offset):
             for register in registers(cfg):
                 with m.Case(register.offset):
                     m.d.sync += self.host.read.eq(self._shown(register, values))

@@ -104,12 +104,13 @@ class Distorter(wiring.Component):
         m.d.sync += enabled.eq(self.enable)
         for lane in range(self.lanes):
             weight, table = self.weights[lane], self.tables[lane]
-            bent = Signal(signed(LINE_BITS + 1), name=f"bent{lane}")
-            gain = Signal(signed(GAIN_BITS), name=f"gain{lane}")
-            effective = Signal(signed(EFFECTIVE_BITS), name=f"effective{lane}")
+            bent = Signal(signed(LINE_BITS + 1), name=f"bent{lane}", reset_less=True)
+            gain = Signal(signed(GAIN_BITS), name=f"gain{lane}", reset_less=True)
+            effective = Signal(signed(EFFECTIVE_BITS), name=f"effective{lane}", reset_less=True)
             curve = Signal(TRANSFER, name=f"curve{lane}")
-            m.d.comb += [curve.eq(curves[table.transfer]), self.effective[lane].eq(effective)]
+            m.d.comb += self.effective[lane].eq(effective)
             with m.If(self.enable):
+                m.d.comb += curve.eq(curves[table.transfer])
                 m.d.sync += [
                     bent.eq(transfer(m, weight, curve)),
                     gain.eq(Mux(weight < 0, table.negative, table.positive)),

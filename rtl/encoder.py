@@ -109,16 +109,16 @@ class Encoder(wiring.Component):
                     with m.If(position != words):
                         m.d.sync += position.eq(position + 1)
                     rate, bernoulli = Signal(lanes), Signal(lanes)
-                    for lane in range(lanes):
-                        pixel = pixel_read.data[lane]
-                        total = Signal(9, name=f"total{lane}")
-                        m.d.comb += [
-                            total.eq(Mux(first_step, 128, carry_read.data[lane]) + pixel),
-                            carry_write.data[lane].eq(total),
-                            rate[lane].eq(total[8]),
-                            bernoulli[lane].eq(bank.values[lane][8:] < pixel),
-                        ]
                     with m.If(pending):
+                        for lane in range(lanes):
+                            pixel = pixel_read.data[lane]
+                            total = Signal(9, name=f"total{lane}")
+                            m.d.comb += [
+                                total.eq(Mux(first_step, 128, carry_read.data[lane]) + pixel),
+                                carry_write.data[lane].eq(total),
+                                rate[lane].eq(total[8]),
+                                bernoulli[lane].eq(bank.values[lane][8:] < pixel),
+                            ]
                         spikes = Mux(self.encoding == Encoding.BERNOULLI, bernoulli, rate)
                         exists = Mux(pending_index == words - 1, last_mask, (1 << lanes) - 1)
                         m.d.comb += [

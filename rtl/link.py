@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rtl.crc import Crc32
 from rtl.registers import Status
 
 WORD = data.StructLayout({"data": 32, "last": 1})
@@ -49,7 +49,7 @@ class Receiver(wiring.Component):
         m = Module()
         depth = self.depth
         m.submodules.ring = ring = Memory(shape=RECORD, depth=depth, init=[])
-        m.submodules.crc = crc = CRC32_ISO_HDLC(32).create()
+        m.submodules.crc = crc = Crc32()
         read, write = ring.read_port(), ring.write_port()
 
         # Pointers have one bit more than addresses, so that a full ring is not an empty one.
@@ -73,7 +73,7 @@ class Receiver(wiring.Component):
             self.record.eq(read.data),
             crc.data.eq(word.data),
             crc.valid.eq(take & ~word.last),
-            crc.start.eq(take & word.last),
+            crc.clear.eq(take & word.last),
             write.addr.eq(written[:-1]),
             write.data.data.eq(word.data),
         ]
@@ -125,7 +125,7 @@ class Sender(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = crc = CRC32_ISO_HDLC(32).create()
+        m.submodules.crc = crc = Crc32()
         closing = Signal()
         m.d.comb += [self.busy.eq(closing), crc.data.eq(self.words.payload.data)]
         with m.If(closing):
@@ -133,7 +133,7 @@ class Sender(wiring.Component):
                 self.tx.valid.eq(1),
                 self.tx.payload.data.eq(crc.crc),
                 self.tx.payload.last.eq(1),
-                crc.start.eq(self.tx.ready),
+                crc.clear.eq(self.tx.ready),
             ]
             with m.If(self.tx.ready):
                 m.d.sync += closing.eq(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal, Value
+from amaranth.hdl import Const, Module, Shape, ShapeLike, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -27,7 +27,7 @@ class HostBus(wiring.Signature):
 class Bank(wiring.Component):
     """A memory of words of `lanes` elements.
 
-    The datapath reads a word a cycle after it gave `address`. The host reads and writes `per_word` neighbouring elements
+    The datapath reads a word a cycle after it gave `address` and `enable`. The host reads and writes `per_word` neighbouring elements
     at a time (offset = word * lanes / per_word + group) and, with `single`, may write one element (offset =
     word * lanes + lane). One read and one write port, never used for the same purpose in the same cycle, so that a
     single-port memory would do.
@@ -46,7 +46,7 @@ class Bank(wiring.Component):
         self.depth, self.lanes, self.shape = depth, lanes, Shape.cast(element)
         self.per_word, self.init = per_word, init
         self.layout = data.ArrayLayout(element, lanes)
-        ports = {"address": In(range(depth)), "data": Out(self.layout), "host": In(HostBus())}
+        ports = {"address": In(range(depth)), "enable": In(1), "data": Out(self.layout), "host": In(HostBus())}
         if single:
             ports["single_write"] = In(1)
         self.single = single
@@ -63,16 +63,17 @@ class Bank(wiring.Component):
         groups = lanes // per_word
         group = host.offset[: ceil_log2(groups)]
         group_word = host.offset[ceil_log2(groups) :]
-        m.d.comb += read.addr.eq(self.address)
+        m.d.comb += [read.addr.eq(self.address), read.en.eq(self.enable | host.own)]
         with m.If(host.own):
             m.d.comb += read.addr.eq(group_word)
 
         lane, lane_word = host.offset[: ceil_log2(lanes)], host.offset[ceil_log2(lanes) :]
-        m.d.comb += [
-            write.addr.eq(group_word),
-            write.en.eq(Cat(host.write & (group == index // per_word) for index in range(lanes))),
-            Value.cast(write.data).eq(host.data[: bits * per_word].replicate(groups)),
-        ]
+        with m.If(host.write):
+            m.d.comb += [
+                write.addr.eq(group_word),
+                write.en.eq(Const((1 << per_word) - 1, lanes) << (group * per_word)),
+                Value.cast(write.data).eq(host.data[: bits * per_word].replicate(groups)),
+            ]
         if self.single:
             with m.If(self.single_write):
                 m.d.comb += [
@@ -81,8 +82,9 @@ class Bank(wiring.Component):
                     Value.cast(write.data).eq(host.data[:bits].replicate(lanes)),
                 ]
 
-        read_group = Signal(range(max(groups, 2)))
-        m.d.sync += read_group.eq(group)
-        chosen = named(m, Value.cast(read.data).word_select(read_group, bits * per_word), "chosen")
-        m.d.comb += host.read.eq(sign_extend(chosen, 32) if per_word == 1 and self.shape.signed else chosen)
+        read_group, reading = Signal(range(max(groups, 2))), Signal()
+        m.d.sync += [read_group.eq(group), reading.eq(host.own)]
+        with m.If(reading):
+            chosen = named(m, Value.cast(read.data).word_select(read_group, bits * per_word), "chosen")
+            m.d.comb += host.read.eq(sign_extend(chosen, 32) if per_word == 1 and self.shape.signed else chosen)
         return m

@@ -138,23 +138,24 @@ class NeuronUpdate(wiring.Component):
         connect(m, flipped(self.threshold_host), thresholds.host)
         connect(m, flipped(self.bias_host), biases.host)
         theta = Signal(states)
-        decays = Signal(data.ArrayLayout(unsigned(13), lanes))
+        decays = Signal(data.ArrayLayout(unsigned(13), lanes), reset_less=True)
         drive_bits = 2 + max(len(self.sums[0]), EFFECTIVE_BITS, BIAS_BITS) + (0 if cfg.die_tables else 15)
         drive = Signal(data.ArrayLayout(signed(drive_bits), lanes))
-        noise = Signal(data.ArrayLayout(signed(22), lanes))
+        noise = Signal(data.ArrayLayout(signed(22), lanes), reset_less=True)
         if cfg.die_tables:
             self._distorted_parameters(m, at, address, thresholds, biases, theta, decays, drive, noise)
         else:
             m.d.comb += [
                 biases.address.eq(address(update - 1)),
+                biases.enable.eq(at[update - 1][0]),
                 thresholds.address.eq(address(final - 1)),
+                thresholds.enable.eq(at[final - 1][0]),
                 theta.eq(thresholds.data),
             ]
             for lane in range(lanes):
-                m.d.comb += [
-                    drive[lane].eq((self.sums[lane] + biases.data[lane]) << k.shift),
-                    decays[lane].eq(k.decay_mem),
-                ]
+                m.d.comb += decays[lane].eq(k.decay_mem)
+                with m.If(at[update][0]):
+                    m.d.comb += drive[lane].eq((self.sums[lane] + biases.data[lane]) << k.shift)
 
         # ---- state ----------------------------------------------------------------------------------------------
         def state_memory(name: str, layout: data.ArrayLayout, read_stage: int) -> tuple[Signal, Signal]:
@@ -165,6 +166,7 @@ class NeuronUpdate(wiring.Component):
             new = Signal(layout, name=f"new_{name}")
             m.d.comb += [
                 read.addr.eq(Mux(self.read, self.read_address, address(read_stage))),
+                read.en.eq(self.read | at[read_stage][0]),
                 write.addr.eq(address(final)),
                 write.en.eq(at[final][0]),
                 write.data.eq(new),
@@ -187,6 +189,7 @@ class NeuronUpdate(wiring.Component):
             potential_read.addr.eq(
                 Mux(self.read, self.read_address - cfg.neuron_base[-1], at[final - 1][1])[: max(1, ceil_log2(out_words))]
             ),
+            potential_read.en.eq(self.read | at[final - 1][0]),
             potential_write.addr.eq(at[final][1][: max(1, ceil_log2(out_words))]),
             potential_write.en.eq(at[final][0] & self.output_layer),
         ]
@@ -207,17 +210,17 @@ class NeuronUpdate(wiring.Component):
         for lane in range(lanes):
 
             def register(name: str, shape: object, lane: int = lane) -> Signal:
-                return Signal(shape, name=f"{name}{lane}")
+                return Signal(shape, name=f"{name}{lane}", reset_less=True)
 
             # Cycle 1: what decays take away, and what comes in.
             start_current, start_membrane = register("start_current", signed(state)), register("start_membrane", signed(state))
-            m.d.comb += [
-                start_current.eq(Mux(self.first_step, 0, old_currents[lane])),
-                start_membrane.eq(Mux(self.first_step, 0, old_membranes[lane])),
-            ]
             current = register("current", signed(max(drive_bits, state + 2) + 1))
             membrane, kept = register("membrane", signed(state)), register("kept", signed(state + 2))
             with m.If(at[update][0]):
+                m.d.comb += [
+                    start_current.eq(Mux(self.first_step, 0, old_currents[lane])),
+                    start_membrane.eq(Mux(self.first_step, 0, old_membranes[lane])),
+                ]
                 m.d.sync += [
                     current.eq(start_current - decay(start_current, k.decay_syn) + drive[lane]),
                     membrane.eq(start_membrane),
@@ -228,8 +231,8 @@ class NeuronUpdate(wiring.Component):
             clipped = register("clipped", signed(state))
             new_current, potential = register("new_current", signed(state)), register("potential", signed(state))
             before = register("before", signed(state))
-            m.d.comb += clipped.eq(saturate(m, current, state))
             with m.If(at[update + 1][0]):
+                m.d.comb += clipped.eq(saturate(m, current, state))
                 m.d.sync += [
                     new_current.eq(clipped),
                     potential.eq(saturate(m, kept + clipped + noise[lane], state)),
@@ -242,27 +245,28 @@ class NeuronUpdate(wiring.Component):
             blocked, fire = register("blocked", 1), register("fire", 1)
             distance = register("distance", signed(state + 2))
             after = new_membranes[lane]
-            m.d.comb += [
-                wait.eq(Mux(self.first_step, 0, old_waits[lane])),
-                count.eq(Mux(self.first_step, 0, readout.count)),
-                blocked.eq((wait != 0) | (k.fire_once & (count != 0))),
-                fire.eq((potential >= theta[lane]) & ~blocked & exists[lane]),
-                distance.eq(potential - Mux(k.gate_at_threshold, theta[lane], 0) - k.centre),
-                self.spikes[lane].eq(fire),
-                self.gates[lane].eq((magnitude(m, distance) < k.window) & exists[lane]),
-                new_currents[lane].eq(new_current),
-                after.eq(potential),
-                new_waits[lane].eq(Mux(fire, k.refractory, Mux(wait != 0, wait - 1, 0))),
-                new_readout[lane].count.eq(count + fire),
-                new_readout[lane].first.eq(
-                    Mux(fire & (count == 0), self.step, Mux(self.first_step, NEVER, readout.first))
-                ),
-                potential_write.data[lane].eq(Mux(self.first_step, 0, potential_read.data[lane]) + potential),
-            ]
-            with m.If(fire & (k.reset == Reset.ZERO)):
-                m.d.comb += after.eq(0)
-            with m.If(fire & (k.reset == Reset.SUBTRACT)):
-                m.d.comb += after.eq(saturate(m, potential - k.amount, state))
+            with m.If(at[final][0]):
+                m.d.comb += [
+                    wait.eq(Mux(self.first_step, 0, old_waits[lane])),
+                    count.eq(Mux(self.first_step, 0, readout.count)),
+                    blocked.eq((wait != 0) | (k.fire_once & (count != 0))),
+                    fire.eq((potential >= theta[lane]) & ~blocked & exists[lane]),
+                    distance.eq(potential - Mux(k.gate_at_threshold, theta[lane], 0) - k.centre),
+                    self.spikes[lane].eq(fire),
+                    self.gates[lane].eq((magnitude(m, distance) < k.window) & exists[lane]),
+                    new_currents[lane].eq(new_current),
+                    after.eq(potential),
+                    new_waits[lane].eq(Mux(fire, k.refractory, Mux(wait != 0, wait - 1, 0))),
+                    new_readout[lane].count.eq(count + fire),
+                    new_readout[lane].first.eq(
+                        Mux(fire & (count == 0), self.step, Mux(self.first_step, NEVER, readout.first))
+                    ),
+                    potential_write.data[lane].eq(Mux(self.first_step, 0, potential_read.data[lane]) + potential),
+                ]
+                with m.If(fire & (k.reset == Reset.ZERO)):
+                    m.d.comb += after.eq(0)
+                with m.If(fire & (k.reset == Reset.SUBTRACT)):
+                    m.d.comb += after.eq(saturate(m, potential - k.amount, state))
             if cfg.trace:
                 m.d.comb += [self.trace.before[lane].eq(before), self.trace.after[lane].eq(after)]
 
@@ -299,25 +303,28 @@ class NeuronUpdate(wiring.Component):
         before = update - 1 - Distorter.LATENCY
         m.d.comb += [
             biases.address.eq(address(before)),
+            biases.enable.eq(at[before][0]),
             die_biases.address.eq(address(before)),
+            die_biases.enable.eq(at[before][0]),
             distorter.weights.eq(biases.data),
             distorter.tables.eq(die_biases.data),
             distorter.curves.eq(self.curves),
             distorter.shift.eq(k.shift),
             distorter.enable.eq(at[before + 1][0]),
             thresholds.address.eq(address(update - 2)),
+            thresholds.enable.eq(at[update - 2][0]),
             neurons.address.eq(address(update - 2)),
+            neurons.enable.eq(at[update - 2][0]),
             self.drawn.eq(at[update][0]),
         ]
         for lane in range(lanes):
             # Shifted along with the word: needed in the third cycle of the update.
-            stages = [Signal(signed(cfg.state_bits), name=f"theta{lane}_{stage}") for stage in range(3)]
+            stages = [Signal(signed(cfg.state_bits), name=f"theta{lane}_{stage}", reset_less=True) for stage in range(3)]
             ratio = neurons.data[lane]
             scaled = (thresholds.data[lane] * ratio.threshold + 512) >> 10
-            m.d.comb += [
-                theta[lane].eq(stages[-1]),
-                drive[lane].eq(self.sums[lane] + distorter.effective[lane]),
-            ]
+            m.d.comb += theta[lane].eq(stages[-1])
+            with m.If(at[update][0]):
+                m.d.comb += drive[lane].eq(self.sums[lane] + distorter.effective[lane])
             with m.If(at[update - 1][0]):
                 m.d.sync += [
                     stages[0].eq(saturate(m, scaled, cfg.state_bits)),
@@ -329,8 +336,8 @@ class NeuronUpdate(wiring.Component):
                 m.d.sync += stages[2].eq(stages[1])
             nibbles = [self.draws[lane][4 * index : 4 * index + 4] for index in range(4)]
             total = Signal(signed(7), name=f"deviate{lane}")
-            m.d.comb += total.eq(sum(nibbles[1:], nibbles[0]) - 30)
             with m.If(at[update][0]):
+                m.d.comb += total.eq(sum(nibbles[1:], nibbles[0]) - 30)
                 m.d.sync += noise[lane].eq((total * self.amplitude + 8) >> 4)
 
 

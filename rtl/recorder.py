@@ -45,18 +45,19 @@ class Recorder(wiring.Component):
 
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=32, depth=self.DEPTH)
         first, second = Signal(32 * chunks), Signal(32 * chunks)
-        m.d.comb += [first.eq(Mux(raster, self.spikes, self.gates)), second.eq(self.gates)]
         words = Signal(2 * 32 * chunks)
         left = Signal(range(2 * chunks + 1))
         with m.If(self.take & (self.min_pass != 0)):
+            m.d.comb += [first.eq(Mux(raster, self.spikes, self.gates)), second.eq(self.gates)]
             m.d.sync += [words.eq(Cat(first, second)), left.eq(self.min_pass)]
         with m.Elif(left != 0):
+            m.d.comb += [first.eq(Mux(raster, self.spikes, self.gates)), second.eq(self.gates)]
             m.d.sync += [words.eq(words >> 32), left.eq(left - 1)]
         m.d.comb += [
             fifo.w_data.eq(words[:32]),
             fifo.w_en.eq(left != 0),
             self.full.eq(fifo.level > self.DEPTH - self.RESERVE),
-            self.empty.eq((left == 0) & ~fifo.r_rdy),
+            self.empty.eq((left == 0) & (fifo.level == 0)),
             self.output.valid.eq(fifo.r_rdy),
             self.output.payload.eq(fifo.r_data),
             fifo.r_en.eq(self.output.ready),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Signal, signed
+from amaranth.hdl import Array, Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -37,7 +37,7 @@ class Results(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cfg, lanes = self.cfg, self.cfg.lanes
-        word, lane, high = Signal.like(self.address), Signal(range(lanes)), Signal()
+        word, lane, high = Signal(range(max(cfg.neuron_depth, 2))), Signal(range(lanes)), Signal()
         last_word = cfg.neuron_depth - 1
 
         # Lanes past the end of a layer hold no neuron.
@@ -49,8 +49,6 @@ class Results(wiring.Component):
             with m.Default():
                 m.d.comb += last_lane.eq(lanes - 1)
 
-        readout = Array(self.readout[index].as_value() for index in range(lanes))[lane]
-        potential = named(m, Array(self.potentials[index] for index in range(lanes))[lane], "potential")
         out, ready = self.words.payload, self.words.ready
         m.d.comb += self.address.eq(word)
 
@@ -67,7 +65,7 @@ class Results(wiring.Component):
                 with m.If(ready):
                     m.next = "NEURONS"
             with m.State("NEURONS"):
-                m.d.comb += out.data.eq(readout)
+                m.d.comb += out.data.eq(Array(Value.cast(self.readout[index]) for index in range(lanes))[lane])
                 with m.If(ready):
                     m.d.sync += lane.eq(lane + 1)
                     with m.If(lane == last_lane):
@@ -79,6 +77,7 @@ class Results(wiring.Component):
                             m.d.comb += self.address.eq(word + 1)
                         m.d.sync += word.eq(self.address)
             with m.State("POTENTIALS"):
+                potential = named(m, Array(self.potentials[index] for index in range(lanes))[lane], "potential")
                 m.d.comb += [
                     out.data.eq(sign_extend(potential, 64).word_select(high, 32)),
                     out.last.eq(high & (lane == last_lane) & (word == last_word)),

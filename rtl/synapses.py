@@ -64,7 +64,7 @@ class Synapses(wiring.Component):
             cfg.weight_depth, cfg.lanes, signed(cfg.weight_bits), per_word=cfg.weights_per_link_word, single=True
         )
         connect(m, flipped(self.host), weights.host)
-        m.d.comb += [weights.single_write.eq(self.single_write), weights.address.eq(self.address)]
+        m.d.comb += [weights.single_write.eq(self.single_write), weights.address.eq(self.address), weights.enable.eq(self.valid)]
 
         # The marks of a command travel beside its weight word.
         marks = [(self.go, self.valid, self.last)]
@@ -79,6 +79,7 @@ class Synapses(wiring.Component):
             connect(m, flipped(self.die_host), tables.host)
             m.d.comb += [
                 tables.address.eq(self.address),
+                tables.enable.eq(self.valid),
                 distorter.weights.eq(weights.data),
                 distorter.tables.eq(tables.data),
                 distorter.curves.eq(self.curves),
@@ -91,7 +92,7 @@ class Synapses(wiring.Component):
 
         go, valid, last = marks[-1]
         fresh = Signal(init=1)
-        sums = Signal(accumulator_shape(cfg))
+        sums = Signal(accumulator_shape(cfg), reset_less=True)
         m.d.comb += self.sums.eq(sums)
         m.d.sync += self.done.eq(last)
         with m.If(go):

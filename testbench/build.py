@@ -34,6 +34,7 @@ from filelock import FileLock
 
 from rtl.config import ChipConfig
 from testbench import toolchain
+from testbench.lazy import lazy
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -63,11 +64,14 @@ class Recipe:
     """Every signal can be read and written from cocotb."""
     waves: bool = False
     """Can write an FST file."""
+    lazy: bool = False
+    """Rewrite the chip's Verilog for speed (:mod:`testbench.lazy`)."""
     stock: bool = False
     """Add nothing to what cocotb's runner does."""
 
 
-_FAST_OPTIONS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--noassert-case")
+# Verilator's data-flow pass would undo what `lazy` does: it computes both sides of every selection.
+_FAST_OPTIONS = ("-O3", "-fno-dfg", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--noassert-case")
 # "Slow" code runs once, at the start, and is a large part of the sources: optimising it would only prolong the build.
 _FAST_MAKE = (
     "OPT_FAST=-O3 -march=native -fno-plt",
@@ -80,7 +84,7 @@ _DEBUG_MAKE = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "VM_PARALLEL_BU
 _LOOP = ("harness.sv", "harness.vlt", "words.cpp", "words.h", "simulator.cpp")
 
 RECIPES: dict[str, Recipe] = {
-    "fast": Recipe("spikeloop_harness", _LOOP, _FAST_OPTIONS, _FAST_MAKE),
+    "fast": Recipe("spikeloop_harness", _LOOP, _FAST_OPTIONS, _FAST_MAKE, lazy=True),
     "debug": Recipe("spikeloop_harness", _LOOP, _DEBUG_OPTIONS, _DEBUG_MAKE, waves=True),
     "bare": Recipe(
         "spikeloop_harness",
@@ -88,6 +92,7 @@ RECIPES: dict[str, Recipe] = {
         _FAST_OPTIONS,
         _FAST_MAKE,
         cocotb=False,
+        lazy=True,
     ),
     "pins": Recipe(
         "spikeloop_pins", ("pins.sv",), _DEBUG_OPTIONS, _DEBUG_MAKE, own_main=False, public=True, waves=True
@@ -124,7 +129,11 @@ def build(cfg: ChipConfig, variant: str = "fast", *, verilog: str | None = None,
     recipe = RECIPES[variant]
     if coverage:
         recipe = replace(recipe, options=(*recipe.options, "--coverage"))
-    text = verilog_text(cfg) if verilog is None else verilog
+    if verilog is None:
+        verilog = verilog_text(cfg)
+        if recipe.lazy:
+            verilog = lazy(verilog)
+    text = verilog
     tools = toolchain.find()
     folder = cache_folder() / "builds" / f"{variant}-{_build_key(text, recipe, tools)}"
     program = folder / PROGRAM

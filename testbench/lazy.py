@@ -18,12 +18,16 @@ fast build uses it: the Verilog for boards, and the debug build, are what Amaran
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-_WIRE = re.compile(r"\\\$\d+(?=\s)")
-_DECLARATION = re.compile(r"  wire ((?:signed )?(?:\[[^\]]*\] )?)(\\\$\d+) ;")
-_ASSIGN = re.compile(r"  assign (\\\$\d+)  = (.*);")
+_NAME = re.compile(r"\\\S+(?=\s)|(?<![\w'$])[A-Za-z_]\w*")
+_STATEMENT = re.compile(r"(\\\S+ |\w+)\s*(?:\[.*?\])? = .*;")
+_REGISTER = re.compile(r"    (\\\S+ |\w+) <= (\\\S+|\w+) ?;")
+_DECLARATION = re.compile(r"  (wire|reg) ((?:signed )?(?:\[[^\]]*\] )?)(\\\S+|\w+) ?;")
+_PORT = re.compile(r"  (?:input|output) (?:\[[^\]]*\] )?(\\\S+|\w+) ?;")
+_ASSIGN = re.compile(r"  assign (.*?) = (.*);")
+_PARTS = re.compile(r"\{? ?(?:(?:\\\S+ |\w+) ?(?:\[[\d:]+\])?(?:, )?)+ ?\}?")
 _NO_OPERATION = re.compile(r"\s*if \(\\\$auto\$verilog_backend\S* \) begin end")
 
 
@@ -34,11 +38,15 @@ class _Block:
     parent: _Block | None = None
     index: int = 0
     nodes: list[_Node] = field(default_factory=list)
-    moved: dict[int, list[str]] = field(default_factory=dict)
+    moved: dict[int, list[str | _Block]] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
         return 0 if self.parent is None else self.parent.depth + 1
+
+    @property
+    def root(self) -> _Block:
+        return self if self.parent is None else self.parent.root
 
 
 @dataclass(eq=False)
@@ -51,6 +59,9 @@ class _Node:
     heads: list[str]
     blocks: list[_Block]
     tail: str = ""
+
+
+_Place = tuple[_Block, int]
 
 
 class _Parser:
@@ -112,40 +123,62 @@ class _Parser:
         return self.lines[self.at - 1]
 
 
+def _expression(statement: str) -> str:
+    """A statement without the name of what it assigns to."""
+    match = _STATEMENT.fullmatch(statement)
+    return statement[match.end(1) :] if match else statement
+
+
 def _uses(block: _Block) -> Iterator[tuple[str, _Block, int]]:
     """Each wire that is used below `block`, with the block and the statement that use it."""
     for index, node in enumerate(block.nodes):
         for head in node.heads:
-            for wire in _WIRE.findall(f"{head} "):
+            for wire in _NAME.findall(f"{_expression(head)} "):
                 yield wire, block, index
         for inner in node.blocks:
             yield from _uses(inner)
 
 
-def _write(block: _Block, indent: str) -> Iterator[str]:
+def _targets(block: _Block) -> set[str]:
+    """What the statements of a block assign to, without bit ranges."""
+    found: set[str] = set()
+    for node in block.nodes:
+        if node.blocks:
+            found.update(*(_targets(inner) for inner in node.blocks))
+        elif match := _STATEMENT.fullmatch(node.heads[0]):
+            found.add(match[1].strip())
+    return found
+
+
+def _write(block: _Block, indent: str, change: Callable[[str], str] = str) -> Iterator[str]:
+    """Text of a block; `change` is applied to each of its own statements, not to those moved into it."""
     for index, node in enumerate(block.nodes):
-        yield from (f"{indent}{text}" for text in block.moved.get(index, ()))
+        for moved in block.moved.get(index, ()):
+            if isinstance(moved, str):
+                yield indent + moved
+            else:
+                yield from _write(moved, indent)
         if not node.blocks:
-            yield indent + node.heads[0]
+            yield indent + change(node.heads[0])
         elif node.tail:
             yield indent + node.heads[0]
             for head, inner in zip(node.heads[1:], node.blocks[1:], strict=True):
                 yield f"{indent}  {head} begin"
-                yield from _write(inner, indent + "    ")
+                yield from _write(inner, indent + "    ", change)
                 yield f"{indent}  end"
             yield indent + node.tail
         else:
             for head, inner in zip(node.heads, node.blocks, strict=True):
                 yield indent + head
-                yield from _write(inner, indent + "  ")
+                yield from _write(inner, indent + "  ", change)
                 yield f"{indent}end"
 
 
-def _common(first: tuple[_Block, int], second: tuple[_Block, int]) -> tuple[_Block, int] | None:
+def _common(first: _Place, second: _Place) -> _Place | None:
     """Innermost block around two places, and the earlier of the two statements of it that hold them."""
     (a, i), (b, j) = first, second
     while a is not b:
-        if a.depth < b.depth or (a.depth == b.depth and b.parent is not None and a.parent is None):
+        if a.depth < b.depth:
             (a, i), (b, j) = (b, j), (a, i)
         if a.parent is None:
             return None
@@ -153,73 +186,128 @@ def _common(first: tuple[_Block, int], second: tuple[_Block, int]) -> tuple[_Blo
     return a, min(i, j)
 
 
+def _assignment(line: str) -> tuple[str, str] | None:
+    """Wire and statement of an assignment to one wire or to parts of it."""
+    match = _ASSIGN.fullmatch(line)
+    if not match or not _PARTS.fullmatch(match[1]):
+        return None
+    wire, *others = set(_NAME.findall(f"{match[1]} "))
+    return None if others else (wire, f"{match[1]} = {match[2]};")
+
+
 class _Module:
-    """One module's wires and blocks, and where each wire's assignment may move to."""
+    """One module: what drives each wire, who uses it, and where its assignment may move to."""
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
-        self.values: dict[str, str] = {}
+        self.values: dict[str, list[str | _Block]] = {}
+        self.sites: dict[str, list[_Place | str | None]] = {}  # a statement, another wire, or anything else
         self.blocks: dict[int, tuple[int, _Block]] = {}
-        self.places: dict[str, tuple[_Block, int] | None] = {}
-        self.sites: dict[str, list[tuple[_Block, int] | str | None]] = {}
+        self.owners: dict[_Block, str] = {}
+        self.registers: dict[str, tuple[int, str]] = {}
+        self.places: dict[str, _Place | None] = {}
+        ports = {match[1] for line in lines if (match := _PORT.fullmatch(line))}
+        declared = {match[3] for line in lines if (match := _DECLARATION.fullmatch(line))}
+        self.internal = declared - ports
         at = 0
         while at < len(lines):
             line = lines[at]
-            if match := _ASSIGN.fullmatch(line):
-                self.values[match[1]] = match[2]
-                for wire in _WIRE.findall(f"{match[2]} "):
-                    self.sites.setdefault(wire, []).append(match[1])
+            if (found := _assignment(line)) and found[0] in self.internal:
+                target, statement = found
+                self.values.setdefault(target, []).append(statement)
+                for wire in _NAME.findall(statement.split(" = ", 1)[1]):
+                    self.sites.setdefault(wire, []).append(target)
             elif line == "  always @* begin":
                 end = lines.index("  end", at)
-                block = _Parser(lines[at + 1 : end + 1]).block()
-                self.blocks[at] = (end, block)
-                for wire, inner, index in _uses(block):
-                    self.sites.setdefault(wire, []).append((inner, index))
+                self._add_block(at, end, _Parser(lines[at + 1 : end + 1]).block())
                 at = end
             elif not _DECLARATION.fullmatch(line):
-                for wire in _WIRE.findall(f"{line} "):
+                if line == "  always @(posedge clk)" and (match := _REGISTER.fullmatch(lines[at + 1])):
+                    self.registers[match[2]] = (at, match[1])
+                for wire in _NAME.findall(f"{line} "):
                     self.sites.setdefault(wire, []).append(None)
             at += 1
 
-    def place(self, wire: str) -> tuple[_Block, int] | None:
+    def _add_block(self, at: int, end: int, block: _Block) -> None:
+        self.blocks[at] = (end, block)
+        for wire, inner, index in _uses(block):
+            self.sites.setdefault(wire, []).append((inner, index))
+        target, *others = _targets(block) or {""}
+        if not others and target in self.internal:
+            self.owners[block] = target
+            self.values[target] = [block]
+
+    def _place(self, wire: str) -> _Place | None:
         """Branch and statement before which the wire's assignment can stand; None if it has to stay where it is."""
         if wire not in self.places:
             self.places[wire] = None  # a loop of wires, if there ever was one, would stay
             self.places[wire] = place = self._find(wire)
-            if place:
+            if place and (values := self.values.get(wire)):
                 block, index = place
-                block.moved.setdefault(index, []).insert(0, f"{wire}  = {self.values[wire]};")
+                block.moved.setdefault(index, [])[:0] = values
+                for value in values:
+                    if isinstance(value, _Block):
+                        value.parent, value.index = place
         return self.places[wire]
 
-    def _find(self, wire: str) -> tuple[_Block, int] | None:
-        place: tuple[_Block, int] | None = None
+    def _find(self, wire: str) -> _Place | None:
+        place: _Place | None = None
         for site in self.sites.get(wire, [None]):
-            found = self.place(site) if isinstance(site, str) else site
+            if isinstance(site, tuple) and (owner := self.owners.get(site[0].root)):
+                self._place(owner)
+            found = self._place(site) if isinstance(site, str) else site
             place = found if place is None or found is None else _common(place, found)
-            if found is None or place is None:
+            if place is None:
                 return None
         return place if place and place[0].parent is not None else None
 
+    def _register(self, block: _Block) -> tuple[int, str] | None:
+        """The register for which a block only works out the next value, and the line that clocks it."""
+        wire = self.owners.get(block, "")
+        line, name = self.registers.get(wire, (0, ""))
+        if not name or self.sites[wire] != [None] or block.nodes[0].heads != [f"{wire}  = {name};"]:
+            return None
+        return line, name
+
     def rewrite(self) -> Iterator[str]:
         for wire in self.values:
-            self.place(wire)
+            self._place(wire)
+        clocked = {block: register for _, block in self.blocks.values() if (register := self._register(block))}
+        skip = {line for line, _ in clocked.values()}
         at = 0
         while at < len(self.lines):
             line = self.lines[at]
             if at in self.blocks:
                 end, block = self.blocks[at]
-                yield line
-                yield from _write(block, "    ")
+                if block in clocked:
+                    wire, name = self.owners[block], clocked[block][1]
+                    block.nodes[0] = _Node([""], [])
+                    yield "  always @(posedge clk) begin"
+                    yield from _write(block, "    ", lambda text, w=wire, n=name: _clocked(text, w, n))
+                    yield "  end"
+                elif block.parent is None:
+                    yield line
+                    yield from _write(block, "    ")
+                    yield "  end"
                 at = end
-            if (match := _DECLARATION.fullmatch(line)) and self.places.get(match[2]):
-                yield f"  reg {match[1]}{match[2]} ;"
-            elif not ((match := _ASSIGN.fullmatch(line)) and self.places.get(match[1])):
-                yield self.lines[at]
+            elif at in skip:
+                at += 1
+            elif (match := _DECLARATION.fullmatch(line)) and self.places.get(match[3]):
+                yield f"  reg {match[2]}{match[3]} ;"
+            elif not ((found := _assignment(line)) and self.places.get(found[0])):
+                yield line
             at += 1
 
 
+def _clocked(statement: str, wire: str, register: str) -> str:
+    """An assignment to the next value as one to the register."""
+    if not statement.startswith(f"{wire} "):
+        return statement
+    return register + statement.removeprefix(wire).replace(" = ", " <= ", 1)
+
+
 def lazy(verilog: str) -> str:
-    """The same modules with assignments moved into the branches that use them.
+    """The same modules, with assignments moved into the branches that use them.
 
     Text that does not look like Amaranth's output comes back as it was.
     """
