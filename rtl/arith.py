@@ -6,7 +6,7 @@ given a name, a combinational signal in the module `m`.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
 DECAY_BITS = 12
 """Decays are fractions of 2**12."""
@@ -45,8 +45,8 @@ def saturate(m: Module, value: Value, bits: int) -> Value:
         return value
     value = named(m, value, "wide")
     sign, top = value[-1], value[bits - 1 :]
-    limit = Mux(sign, Const(-(1 << (bits - 1)), bits), Const((1 << (bits - 1)) - 1, bits))
-    return Mux(~top.any() | top.all(), value[:bits], limit).as_signed()
+    limit = Mux(sign, Const(-(1 << (bits - 1)), signed(bits)), Const((1 << (bits - 1)) - 1, signed(bits)))
+    return Mux(~top.any() | top.all(), value[:bits].as_signed(), limit)
 
 
 def decay(state: Value, factor: Value) -> Value:
