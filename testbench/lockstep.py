@@ -1,0 +1,178 @@
+"""Step and compare: the chip's answers and trace against the golden model's, with messages that say where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtl.config import ChipConfig
+from rtl.registers import ANSWER, Opcode, Status
+from testbench.programs import Program
+
+
+@dataclass
+class Totals:
+    """What was compared."""
+
+    configurations: int = 0
+    frames: int = 0
+    steps: int = 0
+    spikes: int = 0
+    cycles: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.configurations} configurations, {self.frames:,} frames, {self.steps:,} time steps, "
+            f"{self.spikes:,} spikes, {self.cycles:,} cycles: all equal"
+        )
+
+
+def split(words: NDArray[np.uint64]) -> list[NDArray[np.uint64]]:
+    """A stream as a list of frames."""
+    ends = np.flatnonzero(words >> np.uint64(32)) + 1
+    frames = np.split(words, ends)
+    return frames if len(frames[-1]) else frames[:-1]
+
+
+def compare(program: Program, chip: NDArray[np.uint64], model: NDArray[np.uint64]) -> Totals:
+    """Check that both gave the same answers.
+
+    Raises
+    ------
+    AssertionError
+        At the first word that differs: what the chip said, what the model said, and what the word means.
+    """
+    cfg = program.cfg
+    answers, expected = split(chip), split(model)
+    totals = Totals(configurations=1, frames=len(program.frames), steps=sum(program.steps))
+    for number, (frame, here, there) in enumerate(zip(program.frames, answers, expected, strict=False)):
+        if len(here) != len(there) or (here != there).any():
+            raise AssertionError(
+                f"{cfg.to_json()}, program {program.seed}, frame {number} ({_title(frame)}): {_difference(cfg, here, there)}"
+            )
+        header = int(there[0])
+        if header >> 24 & 0xFF == Opcode.RUN | ANSWER and header & 0xFFFF == Status.OK:
+            tail = _results(cfg, there)
+            totals.cycles += int(tail[0])
+            totals.spikes += int((tail[2 : 2 + cfg.n_neurons] & np.uint64(0xFFFF)).sum())
+    if not len(answers) == len(expected) == len(program.frames):
+        raise AssertionError(
+            f"{cfg.to_json()}, program {program.seed}: {len(program.frames)} frames, of which the chip answered "
+            f"{len(answers)} and the model {len(expected)}"
+        )
+    return totals
+
+
+def _results(cfg: ChipConfig, answer: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The end of an answer to RUN: cycles, input spikes, neurons, potentials."""
+    return answer[-1 - (2 + cfg.n_neurons + 2 * cfg.n_out) : -1]
+
+
+def _title(frame: Sequence[int]) -> str:
+    opcode = frame[0] >> 24 & 0xFF
+    name = Opcode(opcode).name if opcode in set(Opcode) else f"opcode {opcode:#x}"
+    return f"{name}, {len(frame)} words"
+
+
+def _difference(cfg: ChipConfig, chip: NDArray[np.uint64], model: NDArray[np.uint64]) -> str:
+    if len(chip) != len(model):
+        return f"the chip answered {len(chip)} words, the model {len(model)}"
+    place = int(np.flatnonzero(chip != model)[0])
+    return f"{_meaning(cfg, model, place)}: the chip said {int(chip[place]):#x}, the model {int(model[place]):#x}"
+
+
+def _meaning(cfg: ChipConfig, answer: NDArray[np.uint64], place: int) -> str:
+    """What word `place` of an answer is."""
+    if place == 0:
+        return "header"
+    if place == len(answer) - 1:
+        return "CRC"
+    if int(answer[0]) >> 24 & 0xFF != Opcode.RUN | ANSWER:
+        return f"word {place - 1} of the payload"
+    tail = place - (len(answer) - 1 - (2 + cfg.n_neurons + 2 * cfg.n_out))
+    if tail < 0:
+        return f"word {place - 1} of the rasters"
+    if tail < 2:
+        return ("clock cycles", "input spikes")[tail]
+    neuron = tail - 2
+    if neuron >= cfg.n_neurons:
+        output, half = divmod(neuron - cfg.n_neurons, 2)
+        return f"potential of output {output} ({('low', 'high')[half]} word)"
+    ends = list(accumulate(cfg.neuron_layers))
+    layer = next(index for index, end in enumerate(ends) if neuron < end)
+    return f"first spike and count of neuron {neuron - (ends[layer] - cfg.neuron_layers[layer])} of layer {layer}"
+
+
+@dataclass(frozen=True)
+class TracedWord:
+    """One transfer of the trace port."""
+
+    step: int
+    word: int
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    spikes: int
+    gates: int
+
+
+def traced_word(cfg: ChipConfig, value: int) -> TracedWord:
+    """Take the payload of the trace port apart (:func:`rtl.neuron.trace_layout`)."""
+    lanes, bits = cfg.lanes, cfg.state_bits
+
+    def take(width: int) -> int:
+        nonlocal value
+        field, value = value & (1 << width) - 1, value >> width
+        return field
+
+    def states() -> tuple[int, ...]:
+        return tuple((take(bits) ^ 1 << bits - 1) - (1 << bits - 1) for _ in range(lanes))
+
+    return TracedWord(take(16), take(16), states(), states(), take(lanes), take(lanes))
+
+
+def compare_trace(cfg: ChipConfig, seen: Sequence[TracedWord], expected: Sequence[object]) -> int:
+    """Check the trace port against the model's traces, one a sample, step by step; the number of steps compared.
+
+    Raises
+    ------
+    AssertionError
+        At the first neuron that differs: sample, step, layer and neuron, and both sides' values.
+    """
+    position = steps = 0
+    sizes = [
+        (base + word, layer, word, min(cfg.lanes, size - word * cfg.lanes))
+        for layer, (base, words, size) in enumerate(zip(cfg.neuron_base, cfg.words, cfg.neuron_layers, strict=True))
+        for word in range(words)
+    ]
+    for sample, trace in enumerate(expected):
+        for step in range(len(trace.before)):  # type: ignore[attr-defined]
+            steps += 1
+            for address, layer, word, lanes in sizes:
+                where = f"{cfg.to_json()}, sample {sample}, step {step}, layer {layer}, word {word}"
+                assert position < len(seen), f"{where}: the chip's trace ends here, after {position} words"
+                chip = seen[position]
+                position += 1
+                assert (chip.step, chip.word) == (step, address), (
+                    f"{where}: the chip traced step {chip.step}, neuron word {chip.word} instead of {address}"
+                )
+                for lane in range(lanes):
+                    index = address * cfg.lanes + lane
+                    values = {
+                        "membrane before": (chip.before[lane], trace.before[step, index]),  # type: ignore[attr-defined]
+                        "membrane after": (chip.after[lane], trace.after[step, index]),  # type: ignore[attr-defined]
+                        "spike": (chip.spikes >> lane & 1, trace.spikes[step, index]),  # type: ignore[attr-defined]
+                        "gate": (chip.gates >> lane & 1, trace.gates[step, index]),  # type: ignore[attr-defined]
+                    }
+                    for name, (ours, theirs) in values.items():
+                        assert ours == theirs, (
+                            f"{where}, neuron {word * cfg.lanes + lane}, {name}: the chip had {ours}, the model {theirs}"
+                        )
+    assert position == len(seen), f"{cfg.to_json()}: the chip traced {len(seen) - position} words too many"
+    return steps
