@@ -60,10 +60,11 @@ class Setting:
     steps: int
     wide: bool
     note: str = ""
+    backend: str = "golden"
 
 
 HEADLINE = (
-    Setting("positive weights x 0.25", ORIGINAL, (("positive_gain", 0.25),), 100, 3000, True),
+    Setting("positive weights x 0.25", ORIGINAL, (("positive_gain", 0.25),), 100, 3000, True, backend="sim"),
     Setting(
         "all weights x 0.25",
         ORIGINAL,
@@ -72,6 +73,7 @@ HEADLINE = (
         3000,
         True,
         "the same as thresholds and reset amounts x 4",
+        backend="sim",
     ),
     Setting(
         "thresholds x 4",
@@ -144,8 +146,8 @@ QUICK = Plan(
     modes=("ideal", "in-loop"),
     greedy_sizes=(),
     second=False,
-    headline=(HEADLINE[0],),
-    offline=(Setting("level 2", DIAGNOSTIC, (("level", 2.0),), 100, 2000, False),),
+    headline=(replace(HEADLINE[0], steps=1200),),
+    offline=(Setting("level 2", DIAGNOSTIC, (("level", 2.0),), 100, 1000, False, backend="sim"),),
 )
 
 
@@ -236,7 +238,7 @@ def sweep_cells(plan: Plan, dataset: str, levels: Iterable[float], sizes: Iterab
     return cells
 
 
-def headline_cells(plan: Plan, setting: Setting, backend: str) -> list[Cell]:
+def headline_cells(plan: Plan, setting: Setting) -> list[Cell]:
     """The cells of one headline setting."""
     cells = []
     for seed in range(plan.headline_dies):
@@ -248,7 +250,7 @@ def headline_cells(plan: Plan, setting: Setting, backend: str) -> list[Cell]:
             seed,
             setting.distortion,
             setting.steps,
-            backend=backend,
+            backend=setting.backend,
             **starts(setting.dataset),
         )
         wide = replace(base, start_sd=64.0, prior_sd=64.0)
@@ -270,8 +272,8 @@ def run(*, quick: bool, jobs: int, backend: str | None, out: Path | None, consol
     """Run or continue the study; writes tables, JSON and plots, prints them, and returns what was found."""
     plan = QUICK if quick else FULL
     folder = RunFolder.create(out or Path("runs") / ("reproduce-mh-quick" if quick else "reproduce-mh"))
-    headline_backend = backend or "sim"
-    allowed("backend", headline_backend, BACKENDS)
+    if backend:
+        allowed("backend", backend, BACKENDS)
     jobs = jobs or os.cpu_count() or 1
     started = time.perf_counter()
     skipped: list[str] = []
@@ -288,10 +290,11 @@ def run(*, quick: bool, jobs: int, backend: str | None, out: Path | None, consol
         cells += sweep_cells(plan, DIAGNOSTIC, (0.0, 1.0, 2.0), (100, 400))
     chosen = plan.headline if has_original or not plan.offline else plan.offline
     settings = [setting for setting in chosen if has_original or setting.dataset != ORIGINAL]
-    if headline_backend == "sim":
-        _prebuild(settings, console)
+    if backend:
+        settings = [replace(setting, backend=backend) for setting in settings]
+    _prebuild([setting for setting in settings if setting.backend == "sim"], console)
     for setting in settings:
-        cells += headline_cells(plan, setting, headline_backend)
+        cells += headline_cells(plan, setting)
 
     console.print(
         f"{len(set(cells))} cells on {jobs} processes; finished ones are kept in {folder.path / 'cells'}.",
@@ -316,7 +319,7 @@ def run(*, quick: bool, jobs: int, backend: str | None, out: Path | None, consol
             label = f"{cell.learner}, {cell.train_size} samples: {result['seconds']:.1f} s"
             bars.update(task, advance=cost(cell), last="from the cache" if from_cache else label)
 
-    found = digest(plan, cells, results, settings, headline_backend)
+    found = digest(plan, cells, results, settings)
     found |= {
         "system": "mh",
         "quick": quick,
@@ -382,9 +385,7 @@ def _summary(scores: Scores) -> dict[str, Any]:
     return {"rows": rows, "minus": differences}
 
 
-def digest(
-    plan: Plan, cells: list[Cell], results: Mapping[Cell, Result], settings: list[Setting], backend: str
-) -> dict[str, Any]:
+def digest(plan: Plan, cells: list[Cell], results: Mapping[Cell, Result], settings: list[Setting]) -> dict[str, Any]:
     """Everything the tables say, from the cells."""
     grid: dict[tuple[str, float, int], list[tuple[Cell, Result]]] = defaultdict(list)
     for cell in cells:
@@ -403,7 +404,7 @@ def digest(
     ]
     heads = []
     for setting in settings:
-        mine = headline_cells(plan, setting, backend)
+        mine = headline_cells(plan, setting)
         entries = [(cell, results[cell]) for cell in mine]
         presented = [result["chip"].get("samples", 0) for cell, result in entries if cell.learner == "mh"]
         cycles = [result["chip"].get("cycles", 0) for cell, result in entries if cell.learner == "mh"]
@@ -416,7 +417,7 @@ def digest(
                 "steps": setting.steps,
                 "wide": setting.wide,
                 "note": setting.note,
-                "backend": backend,
+                "backend": setting.backend,
                 "presentations": float(np.mean(presented)),
                 "cycles": float(np.mean(cycles)),
                 **_summary(_gather(entries)),
