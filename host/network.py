@@ -78,13 +78,15 @@ class Network:
     reset
         ``"none"``, ``"zero"`` or ``"subtract"``: what a spike does to the membrane.
     reset_amount
-        What ``"subtract"`` subtracts.
+        What ``"subtract"`` subtracts; ``None``: the layer's mean threshold.
     refractory
         Steps after a spike in which a neuron cannot fire, 0 to 255.
     fire_once
         ``True``: at most one spike per sample.
     gate_centre, gate_window, gate_at_threshold
-        The gate is open if ``abs(V - centre) < window``; the centre counts from the threshold if `gate_at_threshold`.
+        The gate is open if ``abs(V - centre) < window``; the centre counts from each neuron's threshold if
+        `gate_at_threshold`. ``None``: the layer's mean threshold for the window, and for the centre too unless it
+        counts from the threshold anyway (then 0).
 
     Raises
     ------
@@ -108,12 +110,12 @@ class Network:
         decay_mem: Any = 256,
         shift: Any = 4,
         reset: Any = "subtract",
-        reset_amount: Any = THRESHOLD,
+        reset_amount: Any = None,
         refractory: Any = 0,
         fire_once: Any = False,
-        gate_centre: Any = 0,
-        gate_window: Any = THRESHOLD,
-        gate_at_threshold: Any = True,
+        gate_centre: Any = None,
+        gate_window: Any = None,
+        gate_at_threshold: Any = False,
     ) -> None:
         if not isinstance(weights, (list, tuple)) or not 1 <= len(weights) < MAX_LAYERS:
             raise NetworkError(f"weights must be a list of 1 to {MAX_LAYERS - 1} integer arrays (n_pre, n_post)")
@@ -129,6 +131,14 @@ class Network:
         self.thresholds = self._per_neuron("thresholds", thresholds, THRESHOLD)
         self.biases = self._per_neuron("biases", biases, 0)
         n_layers = len(self.weights)
+        means = [int(np.rint(thresholds.mean())) for thresholds in self.thresholds]
+        if reset_amount is None:
+            reset_amount = means
+        if gate_centre is None:
+            at_threshold = _per_layer("gate_at_threshold", gate_at_threshold, n_layers)
+            gate_centre = [0 if inside else mean for mean, inside in zip(means, at_threshold, strict=True)]
+        if gate_window is None:
+            gate_window = [abs(mean) for mean in means]
         given = {
             "decay_syn": decay_syn, "decay_mem": decay_mem, "shift": shift, "reset_amount": reset_amount,
             "refractory": refractory, "gate_centre": gate_centre, "gate_window": gate_window,
