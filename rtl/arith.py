@@ -1,7 +1,7 @@
 """Arithmetic of the contract in Amaranth (docs/chip.md, "One time step").
 
-An Amaranth expression that is used twice becomes hardware twice. Whatever a function here needs more than once is therefore
-given a name, a combinational signal in the module `m`.
+An Amaranth expression that is used twice becomes hardware twice. Whatever a function here needs more than once is
+therefore given a name, a combinational signal in the module `m`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Rewrites generated Verilog so that the simulator computes an expression only in cycles that use it.
 
-Amaranth's Verilog names every operation by a wire of its own (``assign \\$5 = a * b;``) and selects among them in ``always @*``
-blocks. A simulator that evaluates all logic in every clock cycle thus multiplies even where nobody looks at the product. If all
-uses of such a wire lie in one branch of one block, its assignment may as well stand in that branch:
+Amaranth's Verilog names every operation by a wire of its own (``assign \\$5 = a * b;``) and selects among them in
+``always @*`` blocks. A simulator that evaluates all logic in every clock cycle thus multiplies even where nobody looks
+at the product. If all uses of such a wire lie in one branch of one block, its assignment may as well stand there:
 
     assign \\$5 = a * b;                            always @* begin
     always @* begin                                  x = 0;
@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 _NAME = re.compile(r"\\\S+(?=\s)|(?<![\w'$])[A-Za-z_]\w*")
 _STATEMENT = re.compile(r"(\\\S+ |\w+)\s*(?:\[.*?\])? = .*;")
@@ -28,6 +29,8 @@ _DECLARATION = re.compile(r"  (wire|reg) ((?:signed )?(?:\[[^\]]*\] )?)(\\\S+|\w
 _PORT = re.compile(r"  (?:input|output) (?:\[[^\]]*\] )?(\\\S+|\w+) ?;")
 _ASSIGN = re.compile(r"  assign (.*?) = (.*);")
 _PARTS = re.compile(r"\{? ?(?:(?:\\\S+ |\w+) ?(?:\[[\d:]+\])?(?:, )?)+ ?\}?")
+_END = re.compile(r"end(?:case)?\b(?! ?(?:\[.*\] ?)?=)")
+_CASE = re.compile(r"case[zx]? \(")
 _NO_OPERATION = re.compile(r"\s*if \(\\\$auto\$verilog_backend\S* \) begin end")
 
 
@@ -78,7 +81,7 @@ class _Parser:
         return block
 
     def _fill(self, block: _Block) -> None:
-        while not self.lines[self.at].startswith("end"):
+        while not _END.match(self.lines[self.at]):
             if self.lines[self.at] == "begin":  # a mere group: its statements stand for themselves
                 self.at += 1
                 self._fill(block)
@@ -98,7 +101,7 @@ class _Parser:
                 node.heads.append(line.removeprefix("end "))
                 node.blocks.append(self.block(block))
             return node
-        if line.startswith("case"):
+        if _CASE.match(line):
             node = _Node([line], [_Block(block)], "endcase")
             while (label := self._next()) != "endcase":
                 while not label.endswith(":"):
@@ -145,8 +148,10 @@ def _targets(block: _Block) -> set[str]:
     for node in block.nodes:
         if node.blocks:
             found.update(*(_targets(inner) for inner in node.blocks))
-        elif match := _STATEMENT.fullmatch(node.heads[0]):
-            found.add(match[1].strip())
+        else:
+            left, equals, _ = node.heads[0].partition(" = ")
+            match = _STATEMENT.fullmatch(node.heads[0])
+            found.update([match[1].strip()] if match else _NAME.findall(f"{left} ") if equals else [])
     return found
 
 
@@ -204,6 +209,7 @@ class _Module:
         self.sites: dict[str, list[_Place | str | None]] = {}  # a statement, another wire, or anything else
         self.blocks: dict[int, tuple[int, _Block]] = {}
         self.owners: dict[_Block, str] = {}
+        self.targets: dict[_Block, set[str]] = {}
         self.registers: dict[str, tuple[int, str]] = {}
         self.places: dict[str, _Place | None] = {}
         ports = {match[1] for line in lines if (match := _PORT.fullmatch(line))}
@@ -232,7 +238,8 @@ class _Module:
         self.blocks[at] = (end, block)
         for wire, inner, index in _uses(block):
             self.sites.setdefault(wire, []).append((inner, index))
-        target, *others = _targets(block) or {""}
+        self.targets[block] = _targets(block)
+        target, *others = self.targets[block] or {""}
         if not others and target in self.internal:
             self.owners[block] = target
             self.values[target] = [block]
@@ -259,7 +266,24 @@ class _Module:
             place = found if place is None or found is None else _common(place, found)
             if place is None:
                 return None
-        return place if place and place[0].parent is not None else None
+        if place is None or place[0].parent is None or self._reads_target(wire, place[0]):
+            return None
+        return place
+
+    def _reads_target(self, wire: str, block: _Block) -> bool:
+        """Whether a wire is made of what the blocks around its new place work out; there it would see the old value."""
+        around: set[str] = set()
+        inner: _Block | None = block
+        while inner:
+            around |= self.targets.get(inner, set())
+            inner = inner.parent
+        for value in self.values.get(wire, ()):
+            if isinstance(value, _Block):
+                if wire in around or not around.isdisjoint(name for name, _, _ in _uses(value)):
+                    return True
+            elif not around.isdisjoint(_NAME.findall(value.split(" = ", 1)[1])):
+                return True
+        return False
 
     def _register(self, block: _Block) -> tuple[int, str] | None:
         """The register for which a block only works out the next value, and the line that clocks it."""
@@ -283,7 +307,7 @@ class _Module:
                     wire, name = self.owners[block], clocked[block][1]
                     block.nodes[0] = _Node([""], [])
                     yield "  always @(posedge clk) begin"
-                    yield from _write(block, "    ", lambda text, w=wire, n=name: _clocked(text, w, n))
+                    yield from _write(block, "    ", partial(_clocked, wire, name))
                     yield "  end"
                 elif block.parent is None:
                     yield line
@@ -299,9 +323,10 @@ class _Module:
             at += 1
 
 
-def _clocked(statement: str, wire: str, register: str) -> str:
+def _clocked(wire: str, register: str, statement: str) -> str:
     """An assignment to the next value as one to the register."""
-    if not statement.startswith(f"{wire} "):
+    match = _STATEMENT.fullmatch(statement)
+    if not match or match[1].strip() != wire:
         return statement
     return register + statement.removeprefix(wire).replace(" = ", " <= ", 1)
 
@@ -318,6 +343,9 @@ def lazy(verilog: str) -> str:
             module = []
         (result if module is None else module).append(line)
         if line == "endmodule" and module is not None:
-            result.extend(_Module(module).rewrite())
+            try:
+                result.extend(list(_Module(module).rewrite()))
+            except (IndexError, ValueError):  # not the writer's layout
+                result.extend(module)
             module = None
     return "\n".join([*result, *(module or [])]) + "\n"

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from itertools import pairwise
 
+import numpy as np
+import pytest
+from golden_reference import make_frame
+
+from pymodel import GoldenChip
+from pymodel.sequencer import C_DIE, C_ENC, C_LAYER
 from rtl.config import ChipConfig
 from rtl.docs import FILE, markdown
 from rtl.registers import Opcode, Status, regions, registers
@@ -21,3 +27,34 @@ def test_register_manual_names_every_register_region_opcode_and_status(cfg: Chip
             assert f"| {register.name} | `0x{register.offset:02x}` |" in text
     for name in [region.name for region in regions(cfg)] + [code.name for code in (*Opcode, *Status)]:
         assert f"| {name} |" in text
+
+
+@pytest.mark.parametrize(
+    ("cfg", "bright", "cycles", "operations"),
+    [(ChipConfig((784, 128, 10), lanes=16), 100, 19168, 281600), (ChipConfig((30, 15, 2), lanes=8), 30, 1875, 9600)],
+    ids=["784-128-10", "30-15-2"],
+)
+def test_worked_examples_of_the_cycle_model(cfg: ChipConfig, bright: int, cycles: int, operations: int) -> None:
+    steps = 20
+    pixels = np.zeros(4 * cfg.pixel_words, np.uint8)
+    pixels[:bright] = 255
+    offset = {register.name: register.offset for register in registers(cfg)}
+    frames = [
+        make_frame(Opcode.WRITE, offset["STEPS"], [steps]),
+        make_frame(Opcode.RUN, 1, pixels.view("<u4").tolist()),
+    ]
+    answer = GoldenChip(cfg).exchange(np.array([word for frame in frames for word in frame], np.uint64))[2:]
+    counts = answer[3 : 3 + cfg.n_neurons] & np.uint64(0xFFFF)
+    assert counts.tolist() == [steps] * cfg.n_neurons
+    assert answer[2] == steps * bright
+    assert answer[1] == cycles
+
+    layers = (bright, *cfg.neuron_layers)
+    work = [words * spikes + C_LAYER + C_DIE for words, spikes in zip(cfg.words, layers[:-1], strict=True)]
+    assert cycles == cfg.pixel_words + cfg.in_words + C_ENC + steps * sum(work)
+    assert operations == steps * sum(a * b for a, b in pairwise(layers))
+    text = (FILE.parent / "cycles.md").read_text(encoding="utf-8")
+    for number in (f"= {cycles} |", f"= {operations} |", f"= {operations / (cycles * cfg.lanes):.3f} |"):
+        assert number in text
+    for layer_work in work:
+        assert f"= {layer_work} |" in text
