@@ -64,13 +64,13 @@ class Setting:
 
 
 HEADLINE = (
-    Setting("positive weights x 0.25", ORIGINAL, (("positive_gain", 0.25),), 100, 3000, True, backend="sim"),
+    Setting("positive weights x 0.25", ORIGINAL, (("positive_gain", 0.25),), 100, 2000, True, backend="sim"),
     Setting(
         "all weights x 0.25",
         ORIGINAL,
         (("negative_gain", 0.25), ("positive_gain", 0.25)),
         100,
-        3000,
+        2000,
         True,
         "the same as thresholds and reset amounts x 4",
         backend="sim",
@@ -80,18 +80,18 @@ HEADLINE = (
         ORIGINAL,
         (("threshold", 4.0),),
         100,
-        3000,
+        2000,
         True,
         "here a spike still subtracts the undistorted amount",
     ),
-    Setting("60 % of synapses stuck at 0", ORIGINAL, (("stuck", 0.6),), 100, 3000, False),
-    Setting("level 2", DIAGNOSTIC, (("level", 2.0),), 400, 3000, False),
+    Setting("60 % of synapses stuck at 0", ORIGINAL, (("stuck", 0.6),), 100, 2000, False),
+    Setting("level 2", DIAGNOSTIC, (("level", 2.0),), 400, 2000, False),
     Setting(
         "all weights x 0.25",
         DIAGNOSTIC,
         (("negative_gain", 0.25), ("positive_gain", 0.25)),
         200,
-        3000,
+        2000,
         True,
         "the same as thresholds and reset amounts x 4",
     ),
@@ -113,8 +113,6 @@ class Plan:
     updates: int
     modes: tuple[str, ...]
     greedy_sizes: tuple[int, ...]
-    second: bool
-    """Also sweep the second data set."""
     headline: tuple[Setting, ...]
     offline: tuple[Setting, ...] = ()
     """Settings instead of `headline` where the original data set is not available."""
@@ -125,13 +123,12 @@ FULL = Plan(
     headline_dies=5,
     levels=(0.0, 0.5, 1.0, 1.5, 2.0),
     sizes=(10, 20, 40, 100, 200, 400),
-    corner_levels=(0.0, 1.0, 2.0),
+    corner_levels=(0.0, 2.0),
     core_sizes=(20, 100, 400),
-    steps=3000,
-    updates=400,
+    steps=2000,
+    updates=300,
     modes=tuple(MODES),
-    greedy_sizes=(20, 100),
-    second=True,
+    greedy_sizes=(100,),
     headline=HEADLINE,
 )
 QUICK = Plan(
@@ -145,7 +142,6 @@ QUICK = Plan(
     updates=200,
     modes=("ideal", "in-loop"),
     greedy_sizes=(),
-    second=False,
     headline=(replace(HEADLINE[0], steps=1200),),
     offline=(Setting("level 2", DIAGNOSTIC, (("level", 2.0),), 100, 1000, False, backend="sim"),),
 )
@@ -286,8 +282,6 @@ def run(*, quick: bool, jobs: int, backend: str | None, out: Path | None, consol
     cells: list[Cell] = []
     main = ORIGINAL if has_original else DIAGNOSTIC
     cells += sweep_cells(plan, main, plan.levels, plan.sizes)
-    if plan.second and has_original:
-        cells += sweep_cells(plan, DIAGNOSTIC, (0.0, 1.0, 2.0), (100, 400))
     chosen = plan.headline if has_original or not plan.offline else plan.offline
     settings = [setting for setting in chosen if has_original or setting.dataset != ORIGINAL]
     if backend:
