@@ -18,7 +18,8 @@ QUICK ?=#              reproduce: 1 for a small subset
 
 BIN = $(VENV)/bin
 READY = $(VENV)/.spikeloop-installed
-PYTEST = $(BIN)/python -m pytest -n $(JOBS)
+# Tests that build simulators come first, and a process without work takes some from the other.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 ## Targets
 .PHONY: help
@@ -40,11 +41,11 @@ sim: $(READY) ## The main job: train on real data with the simulated chip in the
 
 .PHONY: test
 test: $(READY) ## The fast tests, those on the simulated chip included
-	$(PYTEST) -m "not slow" tests testbench $(ARGS)
+	$(PYTEST) -m "not slow" testbench tests $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(READY) ## The long tests
-	$(PYTEST) -m slow tests testbench $(ARGS)
+	$(PYTEST) -m slow testbench tests $(ARGS)
 
 .PHONY: lint
 lint: $(READY) ## Formatting, lint and types
