@@ -220,7 +220,7 @@ def comparison(result: Mapping[str, Any]) -> Figure:
     axis.barh(names, values, color=colours, height=0.62)
     for index, value in enumerate(values):
         axis.text(value + 0.6, index, f"{value:.1f}", va="center", fontsize=9)
-    axis.set_xlim(min(50.0, min(values) - 5), 104)
+    axis.set_xlim(0, 104)
     axis.set_xlabel("test accuracy (%)")
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)

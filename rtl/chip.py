@@ -25,9 +25,9 @@ from rtl.synapses import Synapses
 class Chip(wiring.Component):
     """A spiking-network chip of the given configuration.
 
-    Frames go in by `rx` and answers come out of `tx`, both 32-bit words with a `last` mark. `busy` is high from the cycle after the
-    last word of a frame until the last word of its answer was taken. With ``trace`` in the configuration, `trace` shows each
-    neuron word in the cycle in which `trace_valid` is high.
+    Frames go in by `rx` and answers come out of `tx`, both 32-bit words with a `last` mark. `busy` is high from the
+    cycle after the last word of a frame until the last word of its answer was taken. With ``trace`` in the
+    configuration, `trace` shows each neuron word in the cycle in which `trace_valid` is high.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -220,5 +220,3 @@ class Chip(wiring.Component):
         if cfg.trace:
             m.d.comb += [self.trace_valid.eq(neurons.done), self.trace.eq(neurons.trace)]
         return m
-
-

@@ -113,9 +113,7 @@ class ChipConfig:
         for name in ("die_tables", "trace", "learning", "binary_weights"):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
         _require(not self.learning, "learning", self.learning, "False (this version has no on-chip learning)")
-        _require(
-            not self.binary_weights, "binary_weights", self.binary_weights, "False (this version has none)"
-        )
+        _require(not self.binary_weights, "binary_weights", self.binary_weights, "False (this version has none)")
         _require(
             _is_int(self.delay_slots) and self.delay_slots == 0,
             "delay_slots",

@@ -16,8 +16,8 @@ from rtl.registers import Register, global_registers, layer_registers, registers
 class Control(wiring.Component):
     """All registers of :mod:`rtl.registers`; `host.read` shows the register at `host.offset` a cycle later.
 
-    `known` and `readonly` classify `probe`, the offset of a register that a frame wants to write. `constants` are those of
-    layer `layer`.
+    `known` and `readonly` classify `probe`, the offset of a register that a frame wants to write. `constants` are
+    those of layer `layer`.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -68,7 +68,9 @@ class Control(wiring.Component):
         ]
         layers = []
         for layer in range(len(cfg.neuron_layers)):
-            names = {register.name.split("_", 1)[1]: values[register.offset] for register in layer_registers(cfg, layer)}
+            names = {
+                register.name.split("_", 1)[1]: values[register.offset] for register in layer_registers(cfg, layer)
+            }
             k = Signal(constants(cfg), name=f"constants{layer}")
             mode = names["MODE"]
             m.d.comb += [

@@ -18,8 +18,8 @@ _MASKS = [sum((_COLUMNS[bit] >> row & 1) << bit for bit in range(32)) for row in
 class Crc32(wiring.Component):
     """`crc` covers the words given with `valid` since the last `clear`, one cycle later.
 
-    Amaranth's own generator makes the same hardware; this one is written with one parity per bit, which simulates an order of
-    magnitude faster.
+    Amaranth's own generator makes the same hardware; this one is written with one parity per bit, which simulates an
+    order of magnitude faster.
     """
 
     def __init__(self) -> None:

@@ -23,9 +23,7 @@ LINE_BITS = 20
 EFFECTIVE_BITS = 32
 """Width to which a distorted, shifted weight is clipped."""
 
-SYNAPSE = data.StructLayout(
-    {"positive": signed(GAIN_BITS), "negative": signed(GAIN_BITS), "transfer": unsigned(3)}
-)
+SYNAPSE = data.StructLayout({"positive": signed(GAIN_BITS), "negative": signed(GAIN_BITS), "transfer": unsigned(3)})
 """A word of DIE_SYNAPSE and DIE_BIAS."""
 
 DIE_NEUTRAL_SYNAPSE = {"positive": DIE_NEUTRAL_GAIN, "negative": DIE_NEUTRAL_GAIN, "transfer": 0}

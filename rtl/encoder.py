@@ -17,10 +17,10 @@ from rtl.spikes import entry
 class Encoder(wiring.Component):
     """Encodes one step after `start`, while the layers may still work on the step before.
 
-    Intensities (`pixel_*`: four a link word) stay in a memory for the whole sample; words of `lanes` inputs are handled one a
-    cycle. Events are taken from `event` while `event_left`, one a cycle with `event_take`. Spikes leave by `push` / `item`
-    for list `step % 2`, which `start` empties. `hold` freezes the encoder. `bad_events` stays high from a bad event until the
-    next `start` with `first_step`.
+    Intensities (`pixel_*`: four a link word) stay in a memory for the whole sample; words of `lanes` inputs are
+    handled one a cycle. Events are taken from `event` while `event_left`, one a cycle with `event_take`. Spikes leave
+    by `push` / `item` for list `step % 2`, which `start` empties. `hold` freezes the encoder. `bad_events` stays high
+    from a bad event until the next `start` with `first_step`.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:

@@ -14,13 +14,13 @@ from rtl.registers import ANSWER, REGION_SHIFT, Opcode, Region, Status, regions
 class Executor(wiring.Component):
     """Takes frames out of the receive buffer, one after the other, and answers each.
 
-    All addresses of a frame are checked before anything is written. `offset` and `data` go to every memory, `write` and `read` have
-    one member for each region; a word at `offset` is in `read` in the next cycle. While `own` is high the host has the memories'
-    read ports. `probe` asks the register file about one offset.
+    All addresses of a frame are checked before anything is written. `offset` and `data` go to every memory, `write`
+    and `read` have one member for each region; a word at `offset` is in `read` in the next cycle. While `own` is high
+    the host has the memories' read ports. `probe` asks the register file about one offset.
 
-    For a sample, `start` is pulsed when the intensities are loaded; events are shown in `event` while `event_left` and taken
-    with `event_take`. The answer is made of `raster` until `done`, then of `results`. `cycles` counts from the first loaded word to `done`,
-    without those in which `held` says that the link was waited for.
+    For a sample, `start` is pulsed when the intensities are loaded; events are shown in `event` while `event_left`
+    and taken with `event_take`. The answer is made of `raster` until `done`, then of `results`. `cycles` counts from
+    the first loaded word to `done`, without those in which `held` says that the link was waited for.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -40,7 +40,7 @@ class Executor(wiring.Component):
                 "offset": Out(REGION_SHIFT),
                 "data": Out(32),
                 "write": Out(data.StructLayout(members)),
-                "read": In(data.StructLayout({name: 32 for name in members})),
+                "read": In(data.StructLayout(dict.fromkeys(members, 32))),
                 "probe": Out(8),
                 "known": In(1),
                 "readonly": In(1),

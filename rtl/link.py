@@ -23,10 +23,10 @@ HEADER = data.StructLayout({"length": 16, "tag": 8, "opcode": 8})
 class Receiver(wiring.Component):
     """Checks frames and keeps the good ones, header, address and payload, in a ring of `depth` words.
 
-    Words of a frame are written ahead and committed when its CRC was right. Of a bad frame only one record stays: the header
-    with `error` set and the status in place of the length, so that answers keep the order of the frames. `available` says that a
-    committed frame starts at `start`; the reader gives `fetch` and has that word in `record` in the next cycle, and hands `release`
-    words back when it has done with the frame.
+    Words of a frame are written ahead and committed when its CRC was right. Of a bad frame only one record stays: the
+    header with `error` set and the status in place of the length, so that answers keep the order of the frames.
+    `available` says that a committed frame starts at `start`; the reader gives `fetch` and has that word in `record`
+    in the next cycle, and hands `release` words back when it has done with the frame.
 
     Words are accepted in every cycle unless the ring is full of frames that wait. A frame that alone would not fit is
     dropped and answered.

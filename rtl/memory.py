@@ -27,10 +27,10 @@ class HostBus(wiring.Signature):
 class Bank(wiring.Component):
     """A memory of words of `lanes` elements.
 
-    The datapath reads a word a cycle after it gave `address` and `enable`. The host reads and writes `per_word` neighbouring elements
-    at a time (offset = word * lanes / per_word + group) and, with `single`, may write one element (offset =
-    word * lanes + lane). One read and one write port, never used for the same purpose in the same cycle, so that a
-    single-port memory would do.
+    The datapath reads a word a cycle after it gave `address` and `enable`. The host reads and writes `per_word`
+    neighbouring elements at a time (offset = word * lanes / per_word + group) and, with `single`, may write one
+    element (offset = word * lanes + lane). One read and one write port, never used for the same purpose in the same
+    cycle, so that a single-port memory would do.
     """
 
     def __init__(
@@ -55,7 +55,9 @@ class Bank(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits, lanes, per_word = self.shape.width, self.lanes, self.per_word
-        m.submodules.memory = memory = Memory(shape=self.layout, depth=self.depth, init=[[self.init] * lanes] * self.depth)
+        m.submodules.memory = memory = Memory(
+            shape=self.layout, depth=self.depth, init=[[self.init] * lanes] * self.depth
+        )
         read, write = memory.read_port(), memory.write_port(granularity=1)
         m.d.comb += self.data.eq(read.data)
 

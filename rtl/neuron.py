@@ -70,12 +70,13 @@ def trace_layout(cfg: ChipConfig) -> data.StructLayout:
 class NeuronUpdate(wiring.Component):
     """Neuron state, parameters and read-outs, and the pipeline that moves them one step on.
 
-    A walker command with `last` announces a word; `Synapses.latency` cycles later its sums arrive and the update starts: products of
-    the decays, then new current and membrane, then firing. In the third of these cycles (`done`) the state is
-    written, `spikes` and `gates` are valid and `word_done` names the word. One word may follow another in every cycle; a word must
-    be finished before it is updated again.
+    A walker command with `last` announces a word; `Synapses.latency` cycles later its sums arrive and the update
+    starts: products of the decays, then new current and membrane, then firing. In the third of these cycles (`done`)
+    the state is written, `spikes` and `gates` are valid and `word_done` names the word. One word may follow another
+    in every cycle; a word must be finished before it is updated again.
 
-    While `read` is high no update runs and `read_address` selects the word seen in `readout` and `potentials` a cycle later.
+    While `read` is high no update runs and `read_address` selects the word seen in `readout` and `potentials` a cycle
+    later.
     """
 
     STAGES = 3
@@ -187,7 +188,9 @@ class NeuronUpdate(wiring.Component):
         m.d.comb += [
             self.potentials.eq(potential_read.data),
             potential_read.addr.eq(
-                Mux(self.read, self.read_address - cfg.neuron_base[-1], at[final - 1][1])[: max(1, ceil_log2(out_words))]
+                Mux(self.read, self.read_address - cfg.neuron_base[-1], at[final - 1][1])[
+                    : max(1, ceil_log2(out_words))
+                ]
             ),
             potential_read.en.eq(self.read | at[final - 1][0]),
             potential_write.addr.eq(at[final][1][: max(1, ceil_log2(out_words))]),
@@ -213,7 +216,10 @@ class NeuronUpdate(wiring.Component):
                 return Signal(shape, name=f"{name}{lane}", reset_less=True)
 
             # Cycle 1: what decays take away, and what comes in.
-            start_current, start_membrane = register("start_current", signed(state)), register("start_membrane", signed(state))
+            start_current, start_membrane = (
+                register("start_current", signed(state)),
+                register("start_membrane", signed(state)),
+            )
             current = register("current", signed(max(drive_bits, state + 2) + 1))
             membrane, kept = register("membrane", signed(state)), register("kept", signed(state + 2))
             with m.If(at[update][0]):
@@ -319,7 +325,9 @@ class NeuronUpdate(wiring.Component):
         ]
         for lane in range(lanes):
             # Shifted along with the word: needed in the third cycle of the update.
-            stages = [Signal(signed(cfg.state_bits), name=f"theta{lane}_{stage}", reset_less=True) for stage in range(3)]
+            stages = [
+                Signal(signed(cfg.state_bits), name=f"theta{lane}_{stage}", reset_less=True) for stage in range(3)
+            ]
             ratio = neurons.data[lane]
             scaled = (thresholds.data[lane] * ratio.threshold + 512) >> 10
             m.d.comb += theta[lane].eq(stages[-1])
@@ -339,5 +347,3 @@ class NeuronUpdate(wiring.Component):
             with m.If(at[update][0]):
                 m.d.comb += total.eq(sum(nibbles[1:], nibbles[0]) - 30)
                 m.d.sync += noise[lane].eq((total * self.amplitude + 8) >> 4)
-
-

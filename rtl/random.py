@@ -42,8 +42,8 @@ def seed_round(m: Module, h: Value) -> Value:
 class RandomBank(wiring.Component):
     """`lanes / 2` generators that advance together.
 
-    `values` are the draws of the present state, valid in every cycle; `advance` moves on to the next state at the end of
-    the cycle. `shift` pushes `seed | 1` into the generator of lanes 0 and 1 and every state one generator up.
+    `values` are the draws of the present state, valid in every cycle; `advance` moves on to the next state at the end
+    of the cycle. `shift` pushes `seed | 1` into the generator of lanes 0 and 1 and every state one generator up.
     """
 
     def __init__(self, lanes: int) -> None:

@@ -14,8 +14,8 @@ from rtl.registers import RECORD_GATE, RECORD_RASTER
 class Recorder(wiring.Component):
     """Takes the masks of every updated neuron word (`take`) and sends them as words of 32 lanes.
 
-    `min_pass` is the number of words that one neuron word makes: the walker spends at least as many cycles on it. `full`
-    asks the walker to hold when the link does not keep up; there is still room for all words under way then.
+    `min_pass` is the number of words that one neuron word makes: the walker spends at least as many cycles on it.
+    `full` asks the walker to hold when the link does not keep up; there is still room for all words under way then.
     """
 
     DEPTH = 64

@@ -99,9 +99,7 @@ def regions(cfg: ChipConfig) -> dict[Region, RegionInfo]:
     lanes, per_word = cfg.lanes, cfg.weights_per_link_word
     neurons = cfg.neuron_depth * lanes
     table = [
-        RegionInfo(
-            Region.REGISTERS, REGISTER_SPACE, 32, True, True, "Configuration and control registers, see below."
-        ),
+        RegionInfo(Region.REGISTERS, REGISTER_SPACE, 32, True, True, "Configuration and control registers, see below."),
         RegionInfo(
             Region.WEIGHTS,
             cfg.weight_depth * (lanes // per_word),
@@ -147,9 +145,7 @@ def regions(cfg: ChipConfig) -> dict[Region, RegionInfo]:
                 True,
                 "Per neuron: [15:0] threshold gain, signed, [31:16] membrane leak gain, unsigned; in 1/1024.",
             ),
-            RegionInfo(
-                Region.DIE_BIAS, neurons, 31, False, True, "Per neuron: what DIE_SYNAPSE is for the bias."
-            ),
+            RegionInfo(Region.DIE_BIAS, neurons, 31, False, True, "Per neuron: what DIE_SYNAPSE is for the bias."),
             RegionInfo(
                 Region.DIE_GLOBAL,
                 DIE_GLOBAL_SPACE,
@@ -249,7 +245,9 @@ def layer_registers(cfg: ChipConfig, layer: int) -> list[Register]:
     """Registers of one layer of neurons (`layer` counts from 0, the first layer after the inputs)."""
     base, state = LAYER_OFFSET + layer * LAYER_STRIDE, cfg.state_bits
     return [
-        Register(f"L{layer}_DECAY_SYN", base + 0, 13, "Decay of the synaptic current, ds, in 1/4096 (4096: no memory)."),
+        Register(
+            f"L{layer}_DECAY_SYN", base + 0, 13, "Decay of the synaptic current, ds, in 1/4096 (4096: no memory)."
+        ),
         Register(f"L{layer}_DECAY_MEM", base + 1, 13, "Decay of the membrane, dm, in 1/4096 (4096: no memory)."),
         Register(f"L{layer}_SHIFT", base + 2, 4, "Left shift of the weighted sum, sh."),
         Register(

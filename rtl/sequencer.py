@@ -12,9 +12,9 @@ from rtl.config import ChipConfig
 class Sequencer(wiring.Component):
     """Starts seeder, encoder and walker at the right times.
 
-    `start` begins a sample of `steps` steps, `done` pulses in its last cycle. `walk` starts the walker on `layer` in step
-    `step`; `encode` starts the encoder on `encode_step`, which is one step ahead of the layers. `layer_done` must pulse when the
-    last word of the layer was updated.
+    `start` begins a sample of `steps` steps, `done` pulses in its last cycle. `walk` starts the walker on `layer` in
+    step `step`; `encode` starts the encoder on `encode_step`, which is one step ahead of the layers. `layer_done`
+    must pulse when the last word of the layer was updated.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:

@@ -1,8 +1,8 @@
 """Spike lists, and the walker that turns them into weight addresses.
 
-A list holds the words of a layer in which somebody spiked, as (word index, mask); silent words are not in it, so walking a
-list costs one cycle a spike. Inputs have two lists (the encoder fills one while the other is walked), layers of neurons
-two as well (the updates of a layer fill one while the walker reads that of the layer below).
+A list holds the words of a layer in which somebody spiked, as (word index, mask); silent words are not in it, so
+walking a list costs one cycle a spike. Inputs have two lists (the encoder fills one while the other is walked),
+layers of neurons two as well (the updates of a layer fill one while the walker reads that of the layer below).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def entry(cfg: ChipConfig) -> data.StructLayout:
 class SpikeList(wiring.Component):
     """Two lists of up to `depth` entries in one memory.
 
-    `clear` empties list `which`, `push` appends `item` to it. The reader gives `read_which` and `read_index` and has the entry in the
-    next cycle; `length` is that of `read_which`.
+    `clear` empties list `which`, `push` appends `item` to it. The reader gives `read_which` and `read_index` and has
+    the entry in the next cycle; `length` is that of `read_which`.
     """
 
     def __init__(self, depth: int, layout: data.StructLayout) -> None:
@@ -69,9 +69,9 @@ class Walker(wiring.Component):
 
     `start` begins layer `layer` from the list `item` / `length` that the reader of a :class:`SpikeList` shows for
     `index`; the first command follows two cycles later, then one a cycle: `words * max(spikes, min_pass, 1)` of them.
-    A command comes with `go`; `valid` tells whether it names a weight (`address`), `last` that it ends the target word
-    `word`. Outputs are registered. `hold` freezes the walker between two commands; `walking` tells that it could be held. `spikes` pulses
-    with every source of the first word: the spikes of the layer below.
+    A command comes with `go`; `valid` tells whether it names a weight (`address`), `last` that it ends the target
+    word `word`. Outputs are registered. `hold` freezes the walker between two commands; `walking` tells that it could
+    be held. `spikes` pulses with every source of the first word: the spikes of the layer below.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:

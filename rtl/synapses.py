@@ -28,8 +28,9 @@ def accumulator_shape(cfg: ChipConfig) -> data.ArrayLayout:
 class Synapses(wiring.Component):
     """Adds one weight word a cycle to the accumulators.
 
-    Commands (`go`, `valid`, `last`, `address`) come from the walker. `LATENCY` cycles after a command with `last`, `done` is high and
-    `sums` holds the target word's sums for that one cycle; the next word's sums start from zero by themselves.
+    Commands (`go`, `valid`, `last`, `address`) come from the walker. `LATENCY` cycles after a command with `last`,
+    `done` is high and `sums` holds the target word's sums for that one cycle; the next word's sums start from zero by
+    themselves.
     """
 
     @staticmethod
@@ -64,7 +65,11 @@ class Synapses(wiring.Component):
             cfg.weight_depth, cfg.lanes, signed(cfg.weight_bits), per_word=cfg.weights_per_link_word, single=True
         )
         connect(m, flipped(self.host), weights.host)
-        m.d.comb += [weights.single_write.eq(self.single_write), weights.address.eq(self.address), weights.enable.eq(self.valid)]
+        m.d.comb += [
+            weights.single_write.eq(self.single_write),
+            weights.address.eq(self.address),
+            weights.enable.eq(self.valid),
+        ]
 
         # The marks of a command travel beside its weight word.
         marks = [(self.go, self.valid, self.last)]

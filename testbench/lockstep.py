@@ -1,4 +1,4 @@
-"""Step and compare: the chip's answers and trace against the golden model's, with messages that say where they differ."""
+"""Step and compare: the chip's answers and trace against the golden model's, and where they differ if they do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def compare(program: Program, chip: NDArray[np.uint64], model: NDArray[np.uint64
     for number, (frame, here, there) in enumerate(zip(program.frames, answers, expected, strict=False)):
         if len(here) != len(there) or (here != there).any():
             raise AssertionError(
-                f"{cfg.to_json()}, program {program.seed}, frame {number} ({_title(frame)}): {_difference(cfg, here, there)}"
+                f"{cfg.to_json()}, program {program.seed}, frame {number} ({_title(frame)}): "
+                f"{_difference(cfg, here, there)}"
             )
         header = int(there[0])
         if header >> 24 & 0xFF == Opcode.RUN | ANSWER and header & 0xFFFF == Status.OK:
@@ -172,7 +173,8 @@ def compare_trace(cfg: ChipConfig, seen: Sequence[TracedWord], expected: Sequenc
                     }
                     for name, (ours, theirs) in values.items():
                         assert ours == theirs, (
-                            f"{where}, neuron {word * cfg.lanes + lane}, {name}: the chip had {ours}, the model {theirs}"
+                            f"{where}, neuron {word * cfg.lanes + lane}, {name}: "
+                            f"the chip had {ours}, the model {theirs}"
                         )
     assert position == len(seen), f"{cfg.to_json()}: the chip traced {len(seen) - position} words too many"
     return steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -23,7 +24,7 @@ FLAT = ChipConfig(layers=(20, 3), lanes=4, weight_bits=16, state_bits=32)
 
 
 def lockstep(cfg: ChipConfig, seeds: range, *, chapters: int, samples: int, max_steps: int) -> Totals:
-    """Programs of some seeds on the fast simulator and on the model; each seed starts from the state the last one left."""
+    """Programs of some seeds on the fast simulator and the model, each from the state that the last one left."""
     totals, model = Totals(), GoldenChip(cfg)
     with Simulator(cfg) as simulator:
         for seed in seeds:
@@ -34,31 +35,33 @@ def lockstep(cfg: ChipConfig, seeds: range, *, chapters: int, samples: int, max_
 
 
 @pytest.mark.parametrize("cfg", [SMALL, DEEP], ids=["die", "deep"])
-def test_every_neuron_is_equal_in_every_step_under_random_pauses(cfg: ChipConfig) -> None:
+def test_every_neuron_is_equal_in_every_step_under_random_pauses(cfg: ChipConfig, show: Callable[[str], None]) -> None:
     log = cosim.run(
         "testbench.cocotb_lockstep",
         cfg,
         parameters={"seed": 1, "chapters": 6, "samples": 3, "max_steps": 12, "rx": 0.3, "tx": 0.3},
     )
-    print("\n".join(line for line in log.splitlines() if "all equal" in line))
+    for line in log.splitlines():
+        if "all equal" in line:
+            show(line.split("cocotb.spikeloop_pins")[-1].strip())
     assert log.count("all equal") == 2
 
 
 @pytest.mark.parametrize("cfg", [SMALL, WIDE, FLAT], ids=["die", "wide", "flat"])
-def test_answers_and_cycles_are_equal_on_the_fast_simulator(cfg: ChipConfig) -> None:
+def test_answers_and_cycles_are_equal_on_the_fast_simulator(cfg: ChipConfig, show: Callable[[str], None]) -> None:
     totals = lockstep(cfg, range(4), chapters=12, samples=6, max_steps=60)
-    print(totals)
+    show(str(totals))
     assert totals.steps > 2_000
     assert totals.spikes > 1_000
 
 
 @pytest.mark.slow
-def test_a_million_steps_over_thirty_random_configurations_are_equal() -> None:
+def test_a_million_steps_over_thirty_random_configurations_are_equal(show: Callable[[str], None]) -> None:
     draw = random.Random("thirty")
     configurations = [random_config(draw) for _ in range(32)]
     run = partial(lockstep, seeds=range(10), chapters=10, samples=8, max_steps=120)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         totals = sum(pool.map(run, configurations), Totals())
-    print(totals)
+    show(str(totals))
     assert totals.configurations >= 30
     assert totals.steps >= 1_000_000
