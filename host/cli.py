@@ -79,7 +79,7 @@ def progress_bars() -> Iterator[Callable[[str, Any], None]]:
     def watch(title: str, progress: Any) -> None:
         if title not in tasks:
             tasks[title] = bars.add_task(escape(title), total=progress.total, figures="")
-        figures = f"train {100 * progress.accuracy:5.1f} %  best {100 * progress.best_accuracy:5.1f} %"
+        figures = f"train {100 * progress.accuracy:5.1f} %  likeliest {100 * progress.best_accuracy:5.1f} %"
         if progress.acceptance == progress.acceptance:  # not NaN
             figures += f"  accepted {100 * progress.acceptance:3.0f} %"
         bars.update(tasks[title], completed=progress.step, total=progress.total, figures=figures)
@@ -311,7 +311,7 @@ def datasets() -> None:
     with one_sentence():
         table = Table(title="Data sets", title_justify="left", title_style="bold")
         for heading in ("name", "what it is", "shape", "where it comes from"):
-            table.add_column(heading)
+            table.add_column(heading, no_wrap=heading == "name")
         for info in REGISTRY.values():
             table.add_row(info.name, info.summary, info.shape, info.source)
         console.print(table)

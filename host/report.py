@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from host import plots
+from host.files import write_atomically
 from host.runs import REPORT, RunFolder
-from host.trainers.checkpoint import write_atomically
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 

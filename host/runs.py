@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.errors import UserError
+from host.files import write_atomically
 from host.trainers import checkpoint
-from host.trainers.checkpoint import State, write_atomically
+from host.trainers.checkpoint import State
 
 RESULT, HISTORY, CHECKPOINT, NETWORK, EVALUATION, REPORT = (
     "result.json",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from host.errors import UserError
-from host.trainers.checkpoint import write_atomically
+from host.files import write_atomically
 
 Result = dict[str, Any]
 

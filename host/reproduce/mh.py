@@ -23,11 +23,11 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from host import datasets, plots
+from host.files import write_atomically
 from host.jobs import BACKENDS, allowed
 from host.reproduce.cells import Cell, Result, compute, cost, paired, summarise
 from host.runs import RunFolder, versions
 from host.trainers import MetropolisHastings, SurrogateGradient
-from host.trainers.checkpoint import write_atomically
 from rtl.config import ChipConfig
 
 ORIGINAL, DIAGNOSTIC = "breast-cancer-original", "breast-cancer"

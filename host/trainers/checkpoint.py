@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.errors import UserError
+from host.files import write_atomically
 
 FORMAT = "spikeloop-checkpoint"
 FORMAT_VERSION = 1
@@ -31,19 +31,6 @@ class State:
 
     meta: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the file at `path` in one step, so that an interrupted write leaves the old one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def save(path: str | Path, state: State) -> None:
