@@ -46,7 +46,7 @@ WORKLOADS = (
     Workload("30-15-2", ChipConfig(layers=(30, 15, 2), lanes=8), 4000, 32, 10, 0.75),
 )
 COCOTB_SAMPLES = {"784-128-10": 2, "30-15-2": 40}
-REPEATS = 3
+REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _samples(work: Workload, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def measure(work: Workload) -> Figures:
-    """Run one workload all ways; best of three for everything but the slow cocotb test."""
+    """Run one workload all ways; best of five for everything but the slow cocotb test."""
     from testbench.bench import bare, slow_cocotb
 
     rng = np.random.default_rng(0)
