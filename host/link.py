@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.errors import ChipError, LinkError
-from rtl.registers import ANSWER, REGION_SHIFT, Opcode, Region, Status
-
-LAST = 1 << 32
-"""Bit of a link word that marks the end of a frame."""
+from rtl.registers import ANSWER, LAST, REGION_SHIFT, Opcode, Region, Status
 
 STATUS_TEXT = {
     Status.OK: "done",

@@ -23,7 +23,6 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY = (
     "#6E6E6E",
 )
 PALETTE = (BLUE, ORANGE, GREEN, RED, PINK, SKY, GREY, "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",

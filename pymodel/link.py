@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.registers import ANSWER, Opcode, Status
-
-LAST = 1 << 32
-"""Bit of a link word that marks the end of a frame."""
+from rtl.registers import ANSWER, LAST, Opcode, Status
 
 
 def crc_of(words: NDArray[np.uint32], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.uint32]:

@@ -30,6 +30,9 @@ class Opcode(IntEnum):
 ANSWER = 0x80
 """Set in the opcode of every answer."""
 
+LAST = 1 << 32
+"""Bit of a link word that marks the end of a frame."""
+
 
 class Status(IntEnum):
     """Lowest 16 bits of an answer's header."""

@@ -9,11 +9,12 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from pymodel.chip import GoldenChip
+from rtl.registers import LAST
 from testbench.axis import AxisBench, frames_of
 from testbench.cosim import config, parameters
 from testbench.lockstep import TracedWord, compare, compare_trace, traced_word
 from testbench.programs import Program, random_program
-from testbench.streams import LAST, Bench, Pauses
+from testbench.streams import Bench, Pauses
 
 
 def _program() -> Program:

@@ -7,9 +7,10 @@ from typing import Any
 
 import cocotb
 
+from rtl.registers import LAST
 from testbench.axis import AxisBench, frames_of
 from testbench.cosim import parameters
-from testbench.streams import LAST, Bench, Pauses
+from testbench.streams import Bench, Pauses
 
 
 def _words(count: int, seed: int) -> list[int]:

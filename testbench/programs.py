@@ -19,6 +19,7 @@ from rtl.config import ChipConfig
 from rtl.registers import (
     DIE_GLOBAL_SPACE,
     DIE_NOISE_OFFSET,
+    LAST,
     LAYER_OFFSET,
     LAYER_STRIDE,
     REGION_SHIFT,
@@ -28,8 +29,6 @@ from rtl.registers import (
     layer_registers,
     regions,
 )
-
-LAST = 1 << 32
 
 
 def random_config(draw: random.Random, *, trace: bool = False) -> ChipConfig:

@@ -26,9 +26,6 @@ from cocotb.clock import Clock
 from cocotb.handle import Immediate
 from cocotb.triggers import Event, RisingEdge
 
-LAST = 1 << 32
-"""The ``last`` mark of a word."""
-
 PERIOD_NS = 10
 
 

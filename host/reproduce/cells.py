@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from host.errors import UserError
 from host.files import write_atomically
 
 Result = dict[str, Any]
@@ -49,10 +48,6 @@ class Cell:
         fields.pop("group")
         digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.learner}-{self.dataset}-{self.train_size}-{self.seed}-{digest}"
-
-
-class CellError(UserError):
-    """A cell that cannot be computed; the message is one sentence."""
 
 
 def cached(folder: Path, cell: Cell) -> Result | None:
