@@ -61,9 +61,12 @@ class ChipConfig:
         Build the tables that distort the chip (:class:`host.die.Die`). ``False`` leaves the hardware out.
     trace
         Add the trace port: membrane before and after, spikes and gate of every neuron word.
-    learning, delay_slots, binary_weights
-        Reserved for on-chip learning, programmable delays and single-bit synapses; this version builds chips
-        without them and refuses other values.
+    learning
+        Build what on-chip learning needs: stochastic firing, winner-take-all, gradient spikes and weight updates.
+        Needs 4 or more weight bits.
+    delay_slots, binary_weights
+        Reserved for programmable delays and single-bit synapses; this version builds chips without them and refuses
+        other values.
 
     Raises
     ------
@@ -112,7 +115,9 @@ class ChipConfig:
         )
         for name in ("die_tables", "trace", "learning", "binary_weights"):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
-        _require(not self.learning, "learning", self.learning, "False (this version has no on-chip learning)")
+        _require(
+            not self.learning or self.weight_bits >= 4, "weight_bits", self.weight_bits, "at least 4 with learning"
+        )
         _require(not self.binary_weights, "binary_weights", self.binary_weights, "False (this version has none)")
         _require(
             _is_int(self.delay_slots) and self.delay_slots == 0,
@@ -205,8 +210,8 @@ class ChipConfig:
 
     @cached_property
     def link_depth(self) -> int:
-        """Words of the receive buffer, hence longest frame; room for at least two frames of intensities."""
-        return max(1024, 1 << (2 * (self.pixel_words + 2) - 1).bit_length())
+        """Words of the receive buffer, hence longest frame: two frames of intensities or one event at every input."""
+        return max(1024, 1 << (max(2 * (self.pixel_words + 3), self.n_in + 3) - 1).bit_length())
 
     @property
     def max_payload(self) -> int:

@@ -25,6 +25,8 @@ class Opcode(IntEnum):
     """Payload: pairs of a full address and a word; the address field of the frame is ignored."""
     RUN = 0x10
     """One sample. The address field is the sample's 32-bit random seed; payload: intensities or events."""
+    LEARN = 0x11
+    """Like RUN with the label before the payload: errors, gradient spikes and weight updates (learning chips)."""
 
 
 ANSWER = 0x80
@@ -46,6 +48,8 @@ class Status(IntEnum):
     """No such region, or past its end (the whole frame is refused)."""
     DENIED = 5
     """Reading a write-only region or writing a read-only one."""
+    BAD_LABEL = 6
+    """The label of a LEARN frame is no output neuron."""
 
 
 BAD_EVENTS = 1 << 31
@@ -83,6 +87,24 @@ class Reset(IntEnum):
     NONE = 0
     ZERO = 1
     SUBTRACT = 2
+
+
+class Fire(IntEnum):
+    """Field FIRE of register MODE: what makes a neuron spike (learning chips)."""
+
+    THRESHOLD = 0
+    STOCHASTIC = 1
+    WINNER = 2
+    """Winner-take-all; in the last layer only, elsewhere as THRESHOLD."""
+
+
+class Noise(IntEnum):
+    """Field KIND of register NOISE: distribution of the noise of a winner-take-all layer."""
+
+    NONE = 0
+    FLAT = 1
+    GUMBEL = 2
+    """Makes the winner a sample of the softmax."""
 
 
 @dataclass(frozen=True)
@@ -204,16 +226,25 @@ LAYER_STRIDE = 0x10
 MODE_RESET = 0
 MODE_FIRE_ONCE = 2
 MODE_GATE_AT_THRESHOLD = 3
+MODE_FIRE = 4
 """Bit positions in register MODE."""
+
+NOISE_SHIFT = 0
+NOISE_KIND = 4
+"""Bit positions in register NOISE."""
+
+RATE_ONE = 1 << 16
+"""Learning rate of 1: every presynaptic spike counts."""
 
 RECORD_RASTER = 0
 RECORD_GATE = 1
+RECORD_GRADIENT = 2
 """Bit positions in register RECORD."""
 
 
 def features(cfg: ChipConfig) -> int:
     """Value of register FEATURES."""
-    return int(cfg.die_tables) | int(cfg.trace) << 1
+    return int(cfg.die_tables) | int(cfg.trace) << 1 | int(cfg.learning) << 2
 
 
 def global_registers(cfg: ChipConfig) -> list[Register]:
@@ -225,7 +256,7 @@ def global_registers(cfg: ChipConfig) -> list[Register]:
         Register("LANES", 0x03, 32, "Synapses handled in a clock cycle.", constant=cfg.lanes),
         Register("WEIGHT_BITS", 0x04, 32, "Width of a weight.", constant=cfg.weight_bits),
         Register("STATE_BITS", 0x05, 32, "Width of current, membrane and threshold.", constant=cfg.state_bits),
-        Register("FEATURES", 0x06, 32, "Bit 0: die tables. Bit 1: trace port.", constant=features(cfg)),
+        Register("FEATURES", 0x06, 32, "Bit 0: die tables. Bit 1: trace port. Bit 2: learning.", constant=features(cfg)),
         Register(
             "LINK_DEPTH", 0x07, 32, "Words of the receive buffer: longest frame without CRC.", constant=cfg.link_depth
         ),
@@ -240,7 +271,18 @@ def global_registers(cfg: ChipConfig) -> list[Register]:
             2,
             "Payload of RUN frames: 0 intensities, deterministic rate; 1 intensities, Bernoulli; 2 or 3 timed events.",
         ),
-        Register("RECORD", 0x42, 2, "Streams in the answer to RUN. Bit 0: spike raster. Bit 1: gate raster."),
+        Register(
+            "RECORD",
+            0x42,
+            3 if cfg.learning else 2,
+            "Streams in the answer to RUN. Bit 0: spike raster. Bit 1: gate raster."
+            + (" Bit 2: gradient raster (LEARN only)." if cfg.learning else ""),
+        ),
+        *(
+            [Register("LEARN_ENABLE", 0x43, 7, "Bit l: LEARN frames change the weights of layer l of neurons.")]
+            if cfg.learning
+            else []
+        ),
     ]
 
 
@@ -256,13 +298,37 @@ def layer_registers(cfg: ChipConfig, layer: int) -> list[Register]:
         Register(
             f"L{layer}_MODE",
             base + 3,
-            4,
-            "[1:0] reset (0 none, 1 to zero, 2 subtract); [2] fire once; [3] gate centre counts from the threshold.",
+            6 if cfg.learning else 4,
+            "[1:0] reset (0 none, 1 to zero, 2 subtract); [2] fire once; [3] gate centre counts from the threshold"
+            + ("; [5:4] fire (0 threshold, 1 stochastic, 2 winner-take-all)." if cfg.learning else "."),
         ),
         Register(f"L{layer}_RESET_AMOUNT", base + 4, state, "What a spike subtracts from the membrane.", signed=True),
         Register(f"L{layer}_REFRACTORY", base + 5, 8, "Steps after a spike in which the neuron cannot fire."),
         Register(f"L{layer}_GATE_CENTRE", base + 6, state, "Centre of the gate.", signed=True),
         Register(f"L{layer}_GATE_WINDOW", base + 7, state, "Half width of the gate: open if |V - centre| < window."),
+        *(_learning_registers(layer, base) if cfg.learning else []),
+    ]
+
+
+def _learning_registers(layer: int, base: int) -> list[Register]:
+    return [
+        Register(f"L{layer}_FIRE_BITS", base + 8, 5, "Bits of the random number of stochastic firing, 0 to 16."),
+        Register(
+            f"L{layer}_NOISE",
+            base + 9,
+            6,
+            "Of a winner-take-all layer: [3:0] shift, [5:4] kind of noise (0 none, 1 flat, 2 Gumbel).",
+        ),
+        Register(f"L{layer}_GRADIENT_BITS", base + 10, 5, "Bits of the random number of gradient spikes, 0 to 16."),
+        Register(
+            f"L{layer}_RATE",
+            base + 11,
+            17,
+            "Probability, in 1/65536, that a presynaptic spike takes part in an update of this layer's weights.",
+        ),
+        Register(
+            f"L{layer}_FORWARD_SHIFT", base + 12, 3, "Arithmetic right shift of the weights in the forward pass."
+        ),
     ]
 
 
