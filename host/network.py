@@ -14,15 +14,37 @@ from numpy.typing import NDArray
 from host.errors import NetworkError
 from host.files import write_atomically
 from rtl.config import MAX_LAYERS, ChipConfig
+from rtl.registers import RATE_ONE
 
 FILE_KIND = "spikeloop network"
-FILE_VERSION = 1
+FILE_VERSION = 2
+"""Version 1 had no learning options; its files are still read."""
 
 THRESHOLD = 8192
 """Default threshold and reset amount, in units of the membrane."""
 
 RESETS = ("none", "zero", "subtract")
 """What a spike does to the membrane; the index is the field RESET of register MODE."""
+
+FIRES = ("threshold", "stochastic", "winner")
+"""What makes a neuron spike; the index is the field FIRE of register MODE."""
+
+NOISES = ("none", "flat", "gumbel")
+"""Noise of a winner-take-all layer; the index is the field KIND of register NOISE."""
+
+LEARNING: dict[str, tuple[Any, int, int]] = {
+    "fire_bits": (0, 0, 16),
+    "noise_shift": (0, 0, 15),
+    "gradient_bits": (0, 0, 16),
+    "rate": (0, 0, RATE_ONE),
+    "forward_shift": (0, 0, 7),
+}
+"""Constants of a layer that only chips with learning have: default, smallest and largest value."""
+
+LEARNING_OPTIONS: dict[str, Any] = {"fire": FIRES[0], "noise": NOISES[0]} | {
+    name: default for name, (default, _, _) in LEARNING.items()
+}
+"""Options that only chips with learning have, and their defaults, which mean the same as on other chips."""
 
 CONSTANTS: dict[str, tuple[Any, int, int]] = {
     "decay_syn": (1024, 0, 4096),
@@ -32,8 +54,16 @@ CONSTANTS: dict[str, tuple[Any, int, int]] = {
     "refractory": (0, 0, 255),
     "gate_centre": (0, -(1 << 31), (1 << 31) - 1),
     "gate_window": (THRESHOLD, -(1 << 31), (1 << 31) - 1),
+    **LEARNING,
 }
 """Integer constants of a layer: default, smallest and largest value (the chip's state width may allow less)."""
+
+
+CHOICES = {"reset": RESETS, "fire": FIRES, "noise": NOISES}
+"""Options of a layer that name one of several possibilities."""
+
+SWITCHES = ("fire_once", "gate_at_threshold")
+"""Options of a layer that are on or off."""
 
 
 def _whole(values: Any, what: str) -> NDArray[np.int32]:
@@ -87,6 +117,20 @@ class Network:
         The gate is open if ``abs(V - centre) < window``; the centre counts from each neuron's threshold if
         `gate_at_threshold`. ``None``: the layer's mean threshold for the window, and for the centre too unless it
         counts from the threshold anyway (then 0).
+    fire
+        ``"threshold"``, ``"stochastic"`` or, in the last layer, ``"winner"`` (winner-take-all). This and all that
+        follows needs a chip with learning.
+    fire_bits
+        Bits of the random number of stochastic firing, 0 to 16: a neuron fires with probability
+        ``(V - threshold) / 2**fire_bits``.
+    noise, noise_shift
+        Noise of a winner-take-all layer, ``"none"``, ``"flat"`` or ``"gumbel"``, and its left shift, 0 to 15.
+    gradient_bits
+        Bits of the random number of gradient spikes, 0 to 16.
+    rate
+        Probability, in 1/65536, that a spike takes part in an update of this layer's weights.
+    forward_shift
+        Arithmetic right shift of the weights in the forward pass, 0 to 7.
 
     Raises
     ------
@@ -116,6 +160,13 @@ class Network:
         gate_centre: Any = None,
         gate_window: Any = None,
         gate_at_threshold: Any = False,
+        fire: Any = "threshold",
+        fire_bits: Any = 0,
+        noise: Any = "none",
+        noise_shift: Any = 0,
+        gradient_bits: Any = 0,
+        rate: Any = 0,
+        forward_shift: Any = 0,
     ) -> None:
         if not isinstance(weights, (list, tuple)) or not 1 <= len(weights) < MAX_LAYERS:
             raise NetworkError(f"weights must be a list of 1 to {MAX_LAYERS - 1} integer arrays (n_pre, n_post)")
@@ -141,7 +192,8 @@ class Network:
             gate_window = [abs(mean) for mean in means]
         given = {
             "decay_syn": decay_syn, "decay_mem": decay_mem, "shift": shift, "reset_amount": reset_amount,
-            "refractory": refractory, "gate_centre": gate_centre, "gate_window": gate_window,
+            "refractory": refractory, "gate_centre": gate_centre, "gate_window": gate_window, "fire_bits": fire_bits,
+            "noise_shift": noise_shift, "gradient_bits": gradient_bits, "rate": rate, "forward_shift": forward_shift,
         }  # fmt: skip
         self.constants: dict[str, tuple[int, ...]] = {}
         """Integer constants by name, one value per layer."""
@@ -153,12 +205,15 @@ class Network:
                     raise NetworkError(f"{name} = {item!r}: must be an integer from {low} to {high}")
             self.constants[name] = values
         self.reset: tuple[str, ...] = _per_layer("reset", reset, n_layers)
-        for item in self.reset:
-            if item not in RESETS:
-                raise NetworkError(f"reset = {item!r}: must be one of {', '.join(RESETS)}")
+        self.fire: tuple[str, ...] = _per_layer("fire", fire, n_layers)
+        self.noise: tuple[str, ...] = _per_layer("noise", noise, n_layers)
+        for name, allowed in CHOICES.items():
+            for item in getattr(self, name):
+                if item not in allowed:
+                    raise NetworkError(f"{name} = {item!r}: must be one of {', '.join(allowed)}")
         self.fire_once: tuple[bool, ...] = _per_layer("fire_once", fire_once, n_layers)
         self.gate_at_threshold: tuple[bool, ...] = _per_layer("gate_at_threshold", gate_at_threshold, n_layers)
-        for name in ("fire_once", "gate_at_threshold"):
+        for name in SWITCHES:
             for item in getattr(self, name):
                 if not isinstance(item, bool):
                     raise NetworkError(f"{name} = {item!r}: must be True or False")
@@ -190,9 +245,7 @@ class Network:
             "thresholds": [array.copy() for array in self.thresholds],
             "biases": [array.copy() for array in self.biases],
             **self.constants,
-            "reset": self.reset,
-            "fire_once": self.fire_once,
-            "gate_at_threshold": self.gate_at_threshold,
+            **{name: getattr(self, name) for name in (*CHOICES, *SWITCHES)},
         }
 
     def replace(self, **changes: Any) -> Network:
@@ -203,7 +256,7 @@ class Network:
         if not isinstance(other, Network):
             return NotImplemented
         arrays = zip(self._arrays(), other._arrays(), strict=False)
-        plain = ("layers", "constants", "reset", "fire_once", "gate_at_threshold")
+        plain = ("layers", "constants", *CHOICES, *SWITCHES)
         return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
             np.array_equal(a, b) for a, b in arrays
         )
@@ -232,6 +285,15 @@ class Network:
             for value in self.constants[name]:
                 if not low <= value <= high:
                     raise NetworkError(f"{name} = {value}: must be from {low} to {high} ({cfg.state_bits} state bits)")
+        if "winner" in self.fire[:-1]:
+            raise NetworkError(f"fire = {self.fire!r}: only the last layer can be 'winner'")
+        for name, default in LEARNING_OPTIONS.items() if not cfg.learning else ():
+            values = self.constants[name] if name in self.constants else getattr(self, name)
+            if set(values) != {default}:
+                raise NetworkError(
+                    f"{name} = {values!r}: needs a chip with learning hardware, ChipConfig(learning=True), "
+                    f"or must be {default!r}"
+                )
 
     # ---- files -------------------------------------------------------------------------------------------------
 
@@ -243,10 +305,8 @@ class Network:
             "kind": np.array(FILE_KIND),
             "version": np.array(FILE_VERSION),
             "n_layers": np.array(n_layers),
-            "reset": np.array(self.reset),
-            "fire_once": np.array(self.fire_once),
-            "gate_at_threshold": np.array(self.gate_at_threshold),
         }
+        content |= {name: np.array(getattr(self, name)) for name in (*CHOICES, *SWITCHES)}
         content |= {name: np.array(values, np.int64) for name, values in self.constants.items()}
         for index in range(n_layers):
             content[f"weights_{index}"] = self.weights[index]
@@ -266,17 +326,19 @@ class Network:
             if str(content.get("kind")) != FILE_KIND:
                 raise NetworkError(f"{path} is not a saved network")
             version = int(content["version"])
-            if version != FILE_VERSION:
-                raise NetworkError(f"{path} has format version {version}: this program reads version {FILE_VERSION}")
+            if not 1 <= version <= FILE_VERSION:
+                raise NetworkError(
+                    f"{path} has format version {version}: this program reads versions 1 to {FILE_VERSION}"
+                )
             layers = range(int(content["n_layers"]))
+            names = [*CONSTANTS, *CHOICES, *SWITCHES]
+            if version == 1:
+                names = [name for name in names if name not in LEARNING_OPTIONS]
             return cls(
                 weights=[content[f"weights_{index}"] for index in layers],
                 thresholds=[content[f"thresholds_{index}"] for index in layers],
                 biases=[content[f"biases_{index}"] for index in layers],
-                reset=content["reset"],
-                fire_once=content["fire_once"],
-                gate_at_threshold=content["gate_at_threshold"],
-                **{name: content[name] for name in CONSTANTS},
+                **{name: content[name] for name in names},
             )
         except NetworkError:
             raise

@@ -22,6 +22,10 @@ def test_defaults_reach_every_layer_and_neuron() -> None:
     assert network.constants["decay_mem"] == (256, 256)
     assert network.constants["shift"] == (4, 4)
     assert network.reset == ("subtract", "subtract")
+    assert network.fire == ("threshold", "threshold")
+    assert network.noise == ("none", "none")
+    for name in ("fire_bits", "noise_shift", "gradient_bits", "rate", "forward_shift"):
+        assert network.constants[name] == (0, 0)
     assert [values.tolist() for values in network.thresholds] == [[8192, 8192]] * 2
     assert [values.tolist() for values in network.biases] == [[0, 0]] * 2
     network.check(ChipConfig((3, 2, 2)))
@@ -68,6 +72,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"refractory": True}, "refractory = True"),
     ({"reset": "soft"}, "'soft': must be one of none, zero, subtract"),
     ({"fire_once": 1}, "fire_once = 1: must be True or False"),
+    ({"fire": "always"}, "fire = 'always': must be one of threshold, stochastic, winner"),
+    ({"fire": ["winner"]}, "fire has 1 values"),
+    ({"noise": "pink"}, "'pink': must be one of none, flat, gumbel"),
+    ({"fire_bits": 17}, "fire_bits = 17: must be an integer from 0 to 16"),
+    ({"noise_shift": 16}, "noise_shift = 16: must be an integer from 0 to 15"),
+    ({"gradient_bits": -1}, "gradient_bits = -1: must be an integer from 0 to 16"),
+    ({"rate": 65537}, "rate = 65537: must be an integer from 0 to 65536"),
+    ({"rate": 0.5}, "rate = 0.5: must be an integer from 0 to 65536"),
+    ({"forward_shift": 8}, "forward_shift = 8: must be an integer from 0 to 7"),
 ]
 
 
@@ -93,11 +106,34 @@ def test_check_against_a_chip(changes: dict[str, Any], message: str) -> None:
         Network(**{"weights": W, **changes}).check(ChipConfig((3, 2, 2), state_bits=16))
 
 
+LEARNING: dict[str, Any] = {
+    "fire": ("stochastic", "winner"), "fire_bits": (9, 0), "noise": ["none", "gumbel"], "noise_shift": (0, 7),
+    "gradient_bits": (6, 3), "rate": (65536, 1), "forward_shift": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_learning_options_need_a_chip_with_learning(name: str) -> None:
+    network = Network(W, **{name: LEARNING[name]})
+    network.check(ChipConfig((3, 2, 2), learning=True))
+    with pytest.raises(NetworkError, match=rf"^{name} = \(.*: needs a chip with learning hardware") as caught:
+        network.check(ChipConfig((3, 2, 2)))
+    assert "\n" not in str(caught.value)
+
+
+def test_winner_is_for_the_last_layer() -> None:
+    cfg = ChipConfig((3, 2, 2), learning=True)
+    Network(W, fire=("threshold", "winner")).check(cfg)
+    with pytest.raises(NetworkError, match="only the last layer can be 'winner'"):
+        Network(W, fire="winner").check(cfg)
+    Network(W[:1], fire="winner").check(ChipConfig((3, 2), learning=True))
+
+
 def test_files_keep_everything(tmp_path: Path) -> None:
     network = Network(
         W, thresholds=[5, [6, 7]], biases=[[1, 2], 3], decay_syn=(1, 2), decay_mem=3, shift=(0, 15),
         reset=["none", "zero"], reset_amount=-4, refractory=255, fire_once=True, gate_centre=-1,
-        gate_window=(2, 3), gate_at_threshold=[True, False],
+        gate_window=(2, 3), gate_at_threshold=[True, False], **LEARNING,
     )  # fmt: skip
     path = tmp_path / "new" / "network.npz"
     network.save(path)
@@ -105,6 +141,18 @@ def test_files_keep_everything(tmp_path: Path) -> None:
     network.replace(shift=1).save(path)
     assert Network.load(path) == network.replace(shift=1)
     assert [entry.name for entry in path.parent.iterdir()] == ["network.npz"]
+
+
+def test_files_of_version_1_are_read(tmp_path: Path) -> None:
+    network, path = Network(W, shift=3, reset="zero"), tmp_path / "network.npz"
+    network.save(path)
+    with np.load(path) as file:
+        content = {name: file[name] for name in file.files if name not in LEARNING}
+    np.savez(path, **{**content, "version": np.array(1)})
+    assert Network.load(path) == network
+    np.savez(path, **content)  # version 2 must be complete
+    with pytest.raises(NetworkError, match="damaged"):
+        Network.load(path)
 
 
 def test_files_that_are_no_networks(tmp_path: Path) -> None:
@@ -121,7 +169,7 @@ def test_files_that_are_no_networks(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="not a saved network"):
         Network.load(path)
     np.savez(path, kind=np.array("spikeloop network"), version=np.array(99))
-    with pytest.raises(NetworkError, match="format version 99: this program reads version 1"):
+    with pytest.raises(NetworkError, match="format version 99: this program reads versions 1 to 2"):
         Network.load(path)
     np.savez(path, kind=np.array("spikeloop network"), version=np.array(1), n_layers=np.array([{}], dtype=object))
     with pytest.raises(NetworkError, match="damaged or not a saved network"):
