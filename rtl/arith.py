@@ -24,6 +24,15 @@ def sign_extend(value: Value, bits: int) -> Value:
     return Cat(value, value[-1].replicate(bits - len(value)))
 
 
+def lowest_one(m: Module, mask: Value) -> Signal:
+    """Index of the lowest bit that is set (0 if there is none)."""
+    lane = Signal(range(len(mask)), name="lowest")
+    for index in reversed(range(len(mask))):
+        with m.If(mask[index]):
+            m.d.comb += lane.eq(index)
+    return lane
+
+
 def magnitude(m: Module, value: Value) -> Signal:
     """Absolute value of a signed one, unsigned and as wide."""
     value = named(m, value, "signed")

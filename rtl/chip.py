@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
 
 from rtl.config import ChipConfig
 from rtl.control import Control
 from rtl.die import DieGlobals
 from rtl.encoder import Encoder
 from rtl.executor import Executor
+from rtl.learning import Learner, gradient_trace
 from rtl.link import WORD, Receiver, Sender
 from rtl.neuron import NeuronUpdate, constants, trace_layout
 from rtl.random import RandomBank, Seeder
 from rtl.recorder import Recorder
-from rtl.registers import Encoding, Region
+from rtl.registers import RECORD_GRADIENT, Encoding, Fire, Region
 from rtl.results import Results
 from rtl.sequencer import Sequencer
 from rtl.spikes import SpikeList, Walker, entry
 from rtl.synapses import Synapses
+from rtl.winner import Winner
 
 
 class Chip(wiring.Component):
@@ -27,7 +30,8 @@ class Chip(wiring.Component):
 
     Frames go in by `rx` and answers come out of `tx`, both 32-bit words with a `last` mark. `busy` is high from the
     cycle after the last word of a frame until the last word of its answer was taken. With ``trace`` in the
-    configuration, `trace` shows each neuron word in the cycle in which `trace_valid` is high.
+    configuration, `trace` shows each neuron word in the cycle in which `trace_valid` is high, and `gradient` with
+    `gradient_valid` each word of gradient spikes.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -39,6 +43,8 @@ class Chip(wiring.Component):
         }
         if cfg.trace:
             ports |= {"trace_valid": Out(1), "trace": Out(trace_layout(cfg))}
+            if cfg.learning:
+                ports |= {"gradient_valid": Out(1), "gradient": Out(gradient_trace(cfg))}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -50,12 +56,14 @@ class Chip(wiring.Component):
         m.submodules.control = control = Control(cfg)
         m.submodules.encoder = encoder = Encoder(cfg)
         m.submodules.inputs = inputs = SpikeList(cfg.in_words, entry(cfg))
-        m.submodules.hidden = hidden = SpikeList(max(cfg.words), entry(cfg))
+        # A chip that learns needs the spikes of all layers once more when a step ends.
+        lists = max(len(cfg.words), 2) if cfg.learning else 2
+        m.submodules.hidden = hidden = SpikeList(max(cfg.words), entry(cfg), lists)
         m.submodules.walker = walker = Walker(cfg)
         m.submodules.synapses = synapses = Synapses(cfg)
         m.submodules.neurons = neurons = NeuronUpdate(cfg)
         m.submodules.sequencer = sequencer = Sequencer(cfg)
-        m.submodules.seeder = seeder = Seeder(cfg.lanes // 2, 2 if cfg.die_tables else 1)
+        m.submodules.seeder = seeder = Seeder(cfg.lanes // 2, 1 + cfg.die_tables + cfg.learning)
         m.submodules.recorder = recorder = Recorder(cfg)
         m.submodules.results = results = Results(cfg)
 
@@ -94,7 +102,7 @@ class Chip(wiring.Component):
         ]
 
         # ---- a sample ---------------------------------------------------------------------------------------------
-        noisy = Signal()
+        noisy, chancy = Signal(), Signal()
         hold = Signal()
         m.d.comb += [
             hold.eq(recorder.full & walker.walking),
@@ -111,7 +119,7 @@ class Chip(wiring.Component):
             executor.event_take.eq(encoder.event_take),
             sequencer.start.eq(executor.start),
             sequencer.steps.eq(control.steps),
-            sequencer.stochastic.eq((control.encoding == Encoding.BERNOULLI) | noisy),
+            sequencer.stochastic.eq((control.encoding == Encoding.BERNOULLI) | noisy | chancy),
             seeder.start.eq(sequencer.seed),
             seeder.seed.eq(executor.seed),
             sequencer.seeded.eq(seeder.done),
@@ -138,9 +146,9 @@ class Chip(wiring.Component):
             walker.hold.eq(hold),
             inputs.read_which.eq(sequencer.step[0]),
             inputs.read_index.eq(walker.index),
-            hidden.which.eq(sequencer.layer[0]),
+            hidden.which.eq(sequencer.layer if cfg.learning else sequencer.layer[0]),
             hidden.clear.eq(sequencer.walk),
-            hidden.read_which.eq(~sequencer.layer[0]),
+            hidden.read_which.eq(sequencer.layer - 1 if cfg.learning else ~sequencer.layer[0]),
             hidden.read_index.eq(walker.index),
             walker.item.eq(hidden.read_item),
             walker.length.eq(hidden.length),
@@ -177,12 +185,15 @@ class Chip(wiring.Component):
             hidden.push.eq(neurons.done & neurons.spikes.any()),
             hidden.item.index.eq(neurons.word_done),
             hidden.item.mask.eq(neurons.spikes),
-            sequencer.layer_done.eq(neurons.done & (neurons.word_done == last_word)),
+            sequencer.layer_done.eq(neurons.passed & (neurons.word_done == last_word)),
             recorder.record.eq(control.record),
             recorder.take.eq(neurons.done),
             recorder.spikes.eq(neurons.spikes),
             recorder.gates.eq(neurons.gates),
         ]
+
+        if cfg.learning:
+            self._learning(m, layer_constants, base, output_layer, hold, chancy)
 
         # ---- the die ----------------------------------------------------------------------------------------------
         if cfg.die_tables:
@@ -220,3 +231,99 @@ class Chip(wiring.Component):
         if cfg.trace:
             m.d.comb += [self.trace_valid.eq(neurons.done), self.trace.eq(neurons.trace)]
         return m
+
+    def _learning(
+        self, m: Module, constants: data.View, base: Signal, output_layer: Value, hold: Signal, chancy: Signal
+    ) -> None:
+        """Winner-take-all, and the learner with its claim on lists, weights and random numbers."""
+        cfg = self.cfg
+        part = m.submodules
+        control, executor, inputs, hidden, walker = part.control, part.executor, part.inputs, part.hidden, part.walker
+        synapses, neurons, sequencer, recorder = part.synapses, part.neurons, part.sequencer, part.recorder
+        part.winner = winner = Winner(cfg)
+        part.learner = learner = Learner(cfg)
+        part.chances = bank = RandomBank(cfg.lanes)
+
+        label_word = Signal.like(learner.label_word)
+        word_bits = ceil_log2(cfg.lanes)
+        winner_layer = Signal()
+        m.d.comb += [
+            winner_layer.eq(output_layer & (constants.fire == Fire.WINNER)),
+            chancy.eq(control.stochastic | executor.learn),
+            bank.shift.eq(part.seeder.shift[-1]),
+            bank.seed.eq(part.seeder.word),
+            bank.advance.eq(neurons.chance_drawn | learner.advance),
+            synapses.forward_shift.eq(constants.forward_shift),
+            neurons.chances.eq(bank.values),
+            neurons.winner_layer.eq(winner_layer),
+            neurons.award.eq(sequencer.award),
+            neurons.winner_word.eq(winner.word),
+            neurons.winner_lane.eq(winner.lane),
+            winner.draw.eq(neurons.chance_drawn & winner_layer),
+            winner.draws.eq(bank.values),
+            winner.noise_shift.eq(constants.noise_shift),
+            winner.noise_kind.eq(constants.noise_kind),
+            winner.take.eq(neurons.potentials_ready),
+            winner.take_word.eq(neurons.word_done),
+            winner.potentials.eq(neurons.new_potentials),
+            winner.exists.eq(neurons.exists),
+            sequencer.winner.eq(winner_layer),
+            sequencer.learn.eq(executor.learn),
+            sequencer.learn_done.eq(learner.done),
+        ]
+        with m.If(sequencer.award):
+            m.d.comb += walker.length.eq(0)
+
+        m.d.comb += [
+            label_word.eq(executor.label >> word_bits),
+            learner.start.eq(sequencer.learn_start),
+            learner.wrong.eq(winner_layer & (Cat(winner.lane, winner.word) != executor.label)),
+            learner.winner_word.eq(winner.word),
+            learner.winner_lane.eq(winner.lane),
+            learner.label_word.eq(label_word),
+            learner.label_lane.eq(executor.label[:word_bits]),
+            learner.enable.eq(control.learn_enable),
+            learner.words.eq(synapses.words),
+            learner.gates_write.eq(neurons.done),
+            learner.clear.eq(neurons.done & (sequencer.step == 0)),
+            learner.gates_address.eq(base + neurons.word_done),
+            learner.gates.eq(neurons.gates),
+            learner.gradient_bits.eq(control.constants.gradient_bits),
+            learner.rate.eq(control.constants.rate),
+            learner.draws.eq(bank.values),
+            learner.record.eq(control.record[RECORD_GRADIENT]),
+            learner.full.eq(recorder.full),
+            learner.counts_own.eq(part.results.reading),
+            learner.counts_address.eq(part.results.address),
+            synapses.learn.eq(learner.busy),
+            synapses.learn_read.eq(learner.read),
+            synapses.learn_address.eq(learner.address),
+            synapses.update.eq(learner.update),
+            synapses.update_data.eq(learner.update_data),
+            recorder.take_gradient.eq(learner.take),
+            recorder.positive.eq(learner.positive),
+            recorder.negative.eq(learner.negative),
+            part.results.learned.eq(executor.learn),
+            part.results.gradients.eq(learner.counts),
+            learner.source.eq(hidden.read_item),
+            learner.source_length.eq(hidden.length),
+        ]
+        with m.If(learner.busy):
+            m.d.comb += [
+                control.layer.eq(learner.constants_layer),
+                inputs.read_index.eq(learner.source_index),
+                hidden.read_index.eq(learner.source_index),
+                hidden.read_which.eq(learner.layer - 1),
+            ]
+        with m.If(learner.layer == 0):
+            m.d.comb += [learner.source.eq(inputs.read_item), learner.source_length.eq(inputs.length)]
+        with m.If(learner.held):
+            m.d.comb += hold.eq(1)
+        if cfg.trace:
+            m.d.comb += [
+                self.gradient_valid.eq(learner.stored),
+                self.gradient.step.eq(sequencer.step),
+                self.gradient.word.eq(learner.stored_word),
+                self.gradient.positive.eq(learner.positive),
+                self.gradient.negative.eq(learner.negative),
+            ]

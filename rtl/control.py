@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Signal, signed, unsigned
+from amaranth.hdl import Array, Cat, Module, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,7 +17,7 @@ class Control(wiring.Component):
     """All registers of :mod:`rtl.registers`; `host.read` shows the register at `host.offset` a cycle later.
 
     `known` and `readonly` classify `probe`, the offset of a register that a frame wants to write. `constants` are
-    those of layer `layer`.
+    those of layer `layer`. `stochastic` tells that some layer fires by chance.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -30,10 +30,11 @@ class Control(wiring.Component):
                 "readonly": Out(1),
                 "steps": Out(16),
                 "encoding": Out(2),
-                "record": Out(2),
+                "record": Out(3 if cfg.learning else 2),
                 "layer": In(range(max(len(cfg.neuron_layers), 2))),
                 "constants": Out(constants(cfg)),
             }
+            | ({"learn_enable": Out(7), "stochastic": Out(1)} if cfg.learning else {})
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -66,7 +67,7 @@ class Control(wiring.Component):
             self.encoding.eq(named["ENCODING"]),
             self.record.eq(named["RECORD"]),
         ]
-        layers = []
+        layers, firing = [], []
         for layer in range(len(cfg.neuron_layers)):
             names = {
                 register.name.split("_", 1)[1]: values[register.offset] for register in layer_registers(cfg, layer)
@@ -85,8 +86,21 @@ class Control(wiring.Component):
                 k.centre.eq(names["GATE_CENTRE"]),
                 k.window.eq(names["GATE_WINDOW"]),
             ]
+            if cfg.learning:
+                m.d.comb += [
+                    k.fire.eq(mode[4:6]),
+                    k.fire_bits.eq(names["FIRE_BITS"]),
+                    k.noise_shift.eq(names["NOISE"][0:4]),
+                    k.noise_kind.eq(names["NOISE"][4:6]),
+                    k.gradient_bits.eq(names["GRADIENT_BITS"]),
+                    k.rate.eq(names["RATE"]),
+                    k.forward_shift.eq(names["FORWARD_SHIFT"]),
+                ]
+                firing.append(k.fire.any())
             layers.append(k.as_value())
         m.d.comb += self.constants.eq(Array(layers)[self.layer])
+        if cfg.learning:
+            m.d.comb += [self.learn_enable.eq(named["LEARN_ENABLE"]), self.stochastic.eq(Cat(*firing).any())]
         return m
 
     @staticmethod

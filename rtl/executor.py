@@ -20,7 +20,8 @@ class Executor(wiring.Component):
 
     For a sample, `start` is pulsed when the intensities are loaded; events are shown in `event` while `event_left`
     and taken with `event_take`. The answer is made of `raster` until `done`, then of `results`. `cycles` counts from
-    the first loaded word to `done`, without those in which `held` says that the link was waited for.
+    the first loaded word to `done`, without those in which `held` says that the link was waited for. `learn` tells
+    that the sample is to be learned; its class is `label`.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -56,6 +57,8 @@ class Executor(wiring.Component):
                 "event_take": In(1),
                 "bad_events": In(1),
                 "input_spike": In(1),
+                "learn": Out(1),
+                "label": Out(range(max(cfg.n_out, 2))),
                 "raster": In(stream.Signature(32)),
                 "raster_empty": In(1),
                 "cycles": Out(32),
@@ -130,6 +133,7 @@ class Executor(wiring.Component):
             self.event.eq(word),
             self.event_left.eq(left != 0),
             self.pixel_index.eq(place),
+            self.learn.eq(opcode == Opcode.LEARN),
             self.input_spikes.eq(Cat(spikes, bad_events)),
         ]
 
@@ -184,6 +188,17 @@ class Executor(wiring.Component):
                             m.d.sync += status.eq(Status.BAD_LENGTH)
                         with m.Else():
                             m.next = "RUN"
+                    if cfg.learning:
+                        with m.Case(Opcode.LEARN):
+                            m.d.comb += self.fetch.eq(following)
+                            m.d.sync += [place.eq(0), spikes.eq(0), self.cycles.eq(0)]
+                            m.d.sync += [left.eq(length - 1), self.label.eq(word)]
+                            with m.If((length == 0) | (~self.events & (length != cfg.pixel_words + 1))):
+                                m.d.sync += status.eq(Status.BAD_LENGTH)
+                            with m.Elif(word >= cfg.n_out):
+                                m.d.sync += status.eq(Status.BAD_LABEL)
+                            with m.Else():
+                                m.next = "RUN"
                     with m.Default():
                         m.d.sync += status.eq(Status.BAD_OPCODE)
 

@@ -29,8 +29,8 @@ class Bank(wiring.Component):
 
     The datapath reads a word a cycle after it gave `address` and `enable`. The host reads and writes `per_word`
     neighbouring elements at a time (offset = word * lanes / per_word + group) and, with `single`, may write one
-    element (offset = word * lanes + lane). One read and one write port, never used for the same purpose in the same
-    cycle, so that a single-port memory would do.
+    element (offset = word * lanes + lane). With `update` the datapath writes lanes of the word at `address`. One read
+    and one write port, never used in the same cycle by anybody, so that a single-port memory would do.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Bank(wiring.Component):
         *,
         per_word: int = 1,
         single: bool = False,
+        update: bool = False,
         init: int | Mapping[str, int] = 0,
     ) -> None:
         self.depth, self.lanes, self.shape = depth, lanes, Shape.cast(element)
@@ -49,7 +50,9 @@ class Bank(wiring.Component):
         ports = {"address": In(range(depth)), "enable": In(1), "data": Out(self.layout), "host": In(HostBus())}
         if single:
             ports["single_write"] = In(1)
-        self.single = single
+        if update:
+            ports |= {"update": In(lanes), "update_data": In(self.layout)}
+        self.single, self.updated = single, update
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -82,6 +85,14 @@ class Bank(wiring.Component):
                     write.addr.eq(lane_word),
                     write.en.eq(1 << lane),
                     Value.cast(write.data).eq(host.data[:bits].replicate(lanes)),
+                ]
+
+        if self.updated:
+            with m.If(self.update.any()):
+                m.d.comb += [
+                    write.addr.eq(self.address),
+                    write.en.eq(self.update),
+                    write.data.eq(self.update_data),
                 ]
 
         read_group, reading = Signal(range(max(groups, 2))), Signal()

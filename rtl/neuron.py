@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
-from rtl.arith import DECAY_BITS, decay, least, magnitude, saturate
+from rtl.arith import DECAY_BITS, decay, least, magnitude, named, saturate
 from rtl.config import BIAS_BITS, ChipConfig
 from rtl.die import (
     DIE_NEUTRAL_NEURON,
@@ -22,8 +22,8 @@ from rtl.die import (
     Distorter,
 )
 from rtl.memory import Bank, HostBus
-from rtl.random import draws
-from rtl.registers import TRANSFER_CLASSES, Reset
+from rtl.random import DRAW_BITS, draws
+from rtl.registers import TRANSFER_CLASSES, Fire, Reset
 from rtl.synapses import Synapses, accumulator_shape
 
 READOUT = data.StructLayout({"count": unsigned(16), "first": unsigned(16)})
@@ -36,6 +36,15 @@ NEVER = 0xFFFF
 def constants(cfg: ChipConfig) -> data.StructLayout:
     """What the registers of one layer set."""
     state = cfg.state_bits
+    learning = {
+        "fire": unsigned(2),
+        "fire_bits": unsigned(5),
+        "noise_shift": unsigned(4),
+        "noise_kind": unsigned(2),
+        "gradient_bits": unsigned(5),
+        "rate": unsigned(17),
+        "forward_shift": unsigned(3),
+    }
     return data.StructLayout(
         {
             "decay_syn": unsigned(13),
@@ -49,7 +58,13 @@ def constants(cfg: ChipConfig) -> data.StructLayout:
             "centre": signed(state),
             "window": unsigned(state),
         }
+        | (learning if cfg.learning else {})
     )
+
+
+def chance_mask(m: Module, bits: Value) -> Signal:
+    """Mask of the low `bits` bits of a draw; more than it has mean all."""
+    return named(m, Cat(bits > index for index in range(DRAW_BITS)), "chance_mask")
 
 
 def trace_layout(cfg: ChipConfig) -> data.StructLayout:
@@ -75,6 +90,11 @@ class NeuronUpdate(wiring.Component):
     the state is written, `spikes` and `gates` are valid and `word_done` names the word. One word may follow another
     in every cycle; a word must be finished before it is updated again.
 
+    Stochastic neurons and winner-take-all noise draw from `chances`, once a word (`chance_drawn`, one cycle before the
+    third). A winner-take-all layer (`winner_layer`) is updated twice: the first pass only makes membranes
+    (`potentials_ready` with `new_potentials` and `exists`; `done` stays low), the second one, with `award`, only fires
+    the neuron at `winner_word` and `winner_lane`. `passed` pulses with every word of either pass.
+
     While `read` is high no update runs and `read_address` selects the word seen in `readout` and `potentials` a cycle
     later.
     """
@@ -85,6 +105,17 @@ class NeuronUpdate(wiring.Component):
         self.cfg = cfg
         self.potential_bits = cfg.state_bits + 16
         host_buses = ["threshold_host", "bias_host"]
+        learning = {
+            "winner_layer": In(1),
+            "award": In(1),
+            "winner_word": In(range(max(cfg.words) + 1)),
+            "winner_lane": In(range(cfg.lanes)),
+            "chances": In(draws(cfg.lanes)),
+            "chance_drawn": Out(1),
+            "potentials_ready": Out(1),
+            "new_potentials": Out(data.ArrayLayout(signed(cfg.state_bits), cfg.lanes)),
+            "exists": Out(cfg.lanes),
+        }
         ports = {
             "last": In(1),
             "word": In(range(max(cfg.words) + 1)),
@@ -95,6 +126,7 @@ class NeuronUpdate(wiring.Component):
             "constants": In(constants(cfg)),
             "sums": In(accumulator_shape(cfg)),
             "done": Out(1),
+            "passed": Out(1),
             "word_done": Out(range(max(cfg.words) + 1)),
             "spikes": Out(cfg.lanes),
             "gates": Out(cfg.lanes),
@@ -113,6 +145,8 @@ class NeuronUpdate(wiring.Component):
             }
         if cfg.trace:
             ports["trace"] = Out(trace_layout(cfg))
+        if cfg.learning:
+            ports |= learning
         super().__init__(ports | {name: In(HostBus()) for name in host_buses})
 
     def elaborate(self, platform: object) -> Module:
@@ -129,6 +163,12 @@ class NeuronUpdate(wiring.Component):
             valid, word = Signal(name=f"valid{stage}"), Signal.like(self.word, name=f"word{stage}")
             m.d.sync += [valid.eq(at[-1][0]), word.eq(at[-1][1])]
             at.append((valid, word))
+
+        # Of a winner-take-all layer, the first pass makes membranes and the second one spikes.
+        integrating: Value = Const(1)
+        firing: Value = Const(1)
+        if cfg.learning:
+            integrating, firing = ~self.award, ~self.winner_layer | self.award
 
         def address(stage: int) -> Value:
             return (self.base + at[stage][1])[: max(1, ceil_log2(cfg.neuron_depth))]
@@ -159,8 +199,8 @@ class NeuronUpdate(wiring.Component):
                     m.d.comb += drive[lane].eq((self.sums[lane] + biases.data[lane]) << k.shift)
 
         # ---- state ----------------------------------------------------------------------------------------------
-        def state_memory(name: str, layout: data.ArrayLayout, read_stage: int) -> tuple[Signal, Signal]:
-            """Memory whose word arrives a cycle after `read_stage` and is written back at `final`."""
+        def state_memory(name: str, layout: data.ArrayLayout, read_stage: int, written: Value) -> tuple[Signal, Signal]:
+            """Memory whose word arrives a cycle after `read_stage` and is written at `final` in passes `written`."""
             memory = Memory(shape=layout, depth=cfg.neuron_depth, init=[])
             m.submodules[name] = memory
             read, write = memory.read_port(), memory.write_port()
@@ -169,15 +209,15 @@ class NeuronUpdate(wiring.Component):
                 read.addr.eq(Mux(self.read, self.read_address, address(read_stage))),
                 read.en.eq(self.read | at[read_stage][0]),
                 write.addr.eq(address(final)),
-                write.en.eq(at[final][0]),
+                write.en.eq(at[final][0] & written),
                 write.data.eq(new),
             ]
             return read.data, new
 
-        old_currents, new_currents = state_memory("currents", states, update - 1)
-        old_membranes, new_membranes = state_memory("membranes", states, update - 1)
-        old_waits, new_waits = state_memory("waits", data.ArrayLayout(unsigned(8), lanes), final - 1)
-        old_readout, new_readout = state_memory("readouts", data.ArrayLayout(READOUT, lanes), final - 1)
+        old_currents, new_currents = state_memory("currents", states, update - 1, integrating)
+        old_membranes, new_membranes = state_memory("membranes", states, update - 1, Const(1))
+        old_waits, new_waits = state_memory("waits", data.ArrayLayout(unsigned(8), lanes), final - 1, firing)
+        old_readout, new_readout = state_memory("readouts", data.ArrayLayout(READOUT, lanes), final - 1, firing)
         m.d.comb += self.readout.eq(old_readout)
 
         # Summed potentials exist for the last layer only.
@@ -194,7 +234,7 @@ class NeuronUpdate(wiring.Component):
             ),
             potential_read.en.eq(self.read | at[final - 1][0]),
             potential_write.addr.eq(at[final][1][: max(1, ceil_log2(out_words))]),
-            potential_write.en.eq(at[final][0] & self.output_layer),
+            potential_write.en.eq(at[final][0] & self.output_layer & integrating),
         ]
 
         # ---- lanes ----------------------------------------------------------------------------------------------
@@ -209,6 +249,15 @@ class NeuronUpdate(wiring.Component):
                         m.d.comb += exists.eq(-1)
             with m.Default():
                 m.d.comb += exists.eq(-1)
+
+        if cfg.learning:
+            mask = chance_mask(m, k.fire_bits)
+            stochastic = named(m, k.fire == Fire.STOCHASTIC, "stochastic")
+            m.d.comb += [
+                self.chance_drawn.eq(at[final - 1][0] & integrating),
+                self.potentials_ready.eq(at[final][0] & self.winner_layer & integrating),
+                self.exists.eq(exists),
+            ]
 
         for lane in range(lanes):
 
@@ -225,7 +274,7 @@ class NeuronUpdate(wiring.Component):
             with m.If(at[update][0]):
                 m.d.comb += [
                     start_current.eq(Mux(self.first_step, 0, old_currents[lane])),
-                    start_membrane.eq(Mux(self.first_step, 0, old_membranes[lane])),
+                    start_membrane.eq(Mux(self.first_step & integrating, 0, old_membranes[lane])),
                 ]
                 m.d.sync += [
                     current.eq(start_current - decay(start_current, k.decay_syn) + drive[lane]),
@@ -241,9 +290,13 @@ class NeuronUpdate(wiring.Component):
                 m.d.comb += clipped.eq(saturate(m, current, state))
                 m.d.sync += [
                     new_current.eq(clipped),
-                    potential.eq(saturate(m, kept + clipped + noise[lane], state)),
                     before.eq(membrane),
                 ]
+                moved = saturate(m, kept + clipped + noise[lane], state)
+                m.d.sync += potential.eq(Mux(self.award, membrane, moved) if cfg.learning else moved)
+                if cfg.learning:
+                    chance = register("chance", signed(DRAW_BITS + 1))
+                    m.d.sync += chance.eq(Mux(stochastic, self.chances[lane] & mask, -1))
 
             # Cycle 3: gate, spike, reset.
             readout, wait = old_readout[lane], register("wait", unsigned(8))
@@ -256,7 +309,6 @@ class NeuronUpdate(wiring.Component):
                     wait.eq(Mux(self.first_step, 0, old_waits[lane])),
                     count.eq(Mux(self.first_step, 0, readout.count)),
                     blocked.eq((wait != 0) | (k.fire_once & (count != 0))),
-                    fire.eq((potential >= theta[lane]) & ~blocked & exists[lane]),
                     distance.eq(potential - Mux(k.gate_at_threshold, theta[lane], 0) - k.centre),
                     self.spikes[lane].eq(fire),
                     self.gates[lane].eq((magnitude(m, distance) < k.window) & exists[lane]),
@@ -269,6 +321,14 @@ class NeuronUpdate(wiring.Component):
                     ),
                     potential_write.data[lane].eq(Mux(self.first_step, 0, potential_read.data[lane]) + potential),
                 ]
+                if cfg.learning:
+                    m.d.comb += self.new_potentials[lane].eq(potential)
+                    with m.If(self.winner_layer):
+                        m.d.comb += fire.eq((self.winner_word == at[final][1]) & (self.winner_lane == lane))
+                    with m.Else():
+                        m.d.comb += fire.eq((potential - theta[lane] > chance) & ~blocked & exists[lane])
+                else:
+                    m.d.comb += fire.eq((potential >= theta[lane]) & ~blocked & exists[lane])
                 with m.If(fire & (k.reset == Reset.ZERO)):
                     m.d.comb += after.eq(0)
                 with m.If(fire & (k.reset == Reset.SUBTRACT)):
@@ -276,7 +336,11 @@ class NeuronUpdate(wiring.Component):
             if cfg.trace:
                 m.d.comb += [self.trace.before[lane].eq(before), self.trace.after[lane].eq(after)]
 
-        m.d.comb += [self.done.eq(at[final][0]), self.word_done.eq(at[final][1])]
+        m.d.comb += [
+            self.done.eq(at[final][0] & firing),
+            self.passed.eq(at[final][0]),
+            self.word_done.eq(at[final][1]),
+        ]
         if cfg.trace:
             m.d.comb += [
                 self.trace.step.eq(self.step),
@@ -321,7 +385,7 @@ class NeuronUpdate(wiring.Component):
             thresholds.enable.eq(at[update - 2][0]),
             neurons.address.eq(address(update - 2)),
             neurons.enable.eq(at[update - 2][0]),
-            self.drawn.eq(at[update][0]),
+            self.drawn.eq(at[update][0] & ~self.award if cfg.learning else at[update][0]),
         ]
         for lane in range(lanes):
             # Shifted along with the word: needed in the third cycle of the update.

@@ -16,14 +16,16 @@ class Recorder(wiring.Component):
 
     `min_pass` is the number of words that one neuron word makes: the walker spends at least as many cycles on it.
     `full` asks the walker to hold when the link does not keep up; there is still room for all words under way then.
+    A learner sends positive and negative gradient spikes with `take_gradient`, `2 * ceil(lanes / 32)` cycles apart.
     """
 
     DEPTH = 64
     RESERVE = 40
 
     def __init__(self, cfg: ChipConfig) -> None:
-        self.lanes = cfg.lanes
+        self.cfg = cfg
         self.chunks = -(-cfg.lanes // 32)
+        gradients = {"take_gradient": In(1), "positive": In(cfg.lanes), "negative": In(cfg.lanes)}
         super().__init__(
             {
                 "record": In(2),
@@ -35,6 +37,7 @@ class Recorder(wiring.Component):
                 "empty": Out(1),
                 "output": Out(stream.Signature(32)),
             }
+            | (gradients if cfg.learning else {})
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -50,6 +53,10 @@ class Recorder(wiring.Component):
         with m.If(self.take & (self.min_pass != 0)):
             m.d.comb += [first.eq(Mux(raster, self.spikes, self.gates)), second.eq(self.gates)]
             m.d.sync += [words.eq(Cat(first, second)), left.eq(self.min_pass)]
+        if self.cfg.learning:
+            with m.Elif(self.take_gradient):
+                m.d.comb += [first.eq(self.positive), second.eq(self.negative)]
+                m.d.sync += [words.eq(Cat(first, second)), left.eq(2 * chunks)]
         with m.Elif(left != 0):
             m.d.comb += [first.eq(Mux(raster, self.spikes, self.gates)), second.eq(self.gates)]
             m.d.sync += [words.eq(words >> 32), left.eq(left - 1)]

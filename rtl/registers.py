@@ -256,7 +256,9 @@ def global_registers(cfg: ChipConfig) -> list[Register]:
         Register("LANES", 0x03, 32, "Synapses handled in a clock cycle.", constant=cfg.lanes),
         Register("WEIGHT_BITS", 0x04, 32, "Width of a weight.", constant=cfg.weight_bits),
         Register("STATE_BITS", 0x05, 32, "Width of current, membrane and threshold.", constant=cfg.state_bits),
-        Register("FEATURES", 0x06, 32, "Bit 0: die tables. Bit 1: trace port. Bit 2: learning.", constant=features(cfg)),
+        Register(
+            "FEATURES", 0x06, 32, "Bit 0: die tables. Bit 1: trace port. Bit 2: learning.", constant=features(cfg)
+        ),
         Register(
             "LINK_DEPTH", 0x07, 32, "Words of the receive buffer: longest frame without CRC.", constant=cfg.link_depth
         ),
@@ -326,9 +328,7 @@ def _learning_registers(layer: int, base: int) -> list[Register]:
             17,
             "Probability, in 1/65536, that a presynaptic spike takes part in an update of this layer's weights.",
         ),
-        Register(
-            f"L{layer}_FORWARD_SHIFT", base + 12, 3, "Arithmetic right shift of the weights in the forward pass."
-        ),
+        Register(f"L{layer}_FORWARD_SHIFT", base + 12, 3, "Arithmetic right shift of the weights in the forward pass."),
     ]
 
 

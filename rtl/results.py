@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Signal, Value, signed
+from amaranth.hdl import Array, Const, Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,8 @@ from rtl.neuron import READOUT
 
 class Results(wiring.Component):
     """After `start`: cycles, input spikes, read-out of every neuron, potentials of the last layer; one word a cycle.
+
+    With `learned` there follow the numbers of gradient spikes of every neuron.
 
     `reading` selects the memories' read ports, whose word at `address` must be there in the next cycle.
     """
@@ -32,6 +34,7 @@ class Results(wiring.Component):
                 "potentials": In(data.ArrayLayout(signed(self.potential_bits), cfg.lanes)),
                 "words": Out(stream.Signature(WORD)),
             }
+            | ({"learned": In(1), "gradients": In(data.ArrayLayout(32, cfg.lanes))} if cfg.learning else {})
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -49,6 +52,7 @@ class Results(wiring.Component):
             with m.Default():
                 m.d.comb += last_lane.eq(lanes - 1)
 
+        learned: Value | Const = self.learned if cfg.learning else Const(0)
         out, ready = self.words.payload, self.words.ready
         m.d.comb += self.address.eq(word)
 
@@ -80,11 +84,31 @@ class Results(wiring.Component):
                 potential = named(m, Array(self.potentials[index] for index in range(lanes))[lane], "potential")
                 m.d.comb += [
                     out.data.eq(sign_extend(potential, 64).word_select(high, 32)),
-                    out.last.eq(high & (lane == last_lane) & (word == last_word)),
+                    out.last.eq(high & (lane == last_lane) & (word == last_word) & ~learned),
                 ]
                 with m.If(ready):
                     m.d.sync += high.eq(~high)
                     with m.If(high):
+                        m.d.sync += lane.eq(lane + 1)
+                        with m.If(lane == last_lane):
+                            m.d.sync += lane.eq(0)
+                            with m.If(word == last_word):
+                                m.next = "IDLE"
+                                if cfg.learning:
+                                    with m.If(learned):
+                                        m.d.comb += self.address.eq(0)
+                                        m.d.sync += word.eq(0)
+                                        m.next = "GRADIENTS"
+                            with m.Else():
+                                m.d.comb += self.address.eq(word + 1)
+                                m.d.sync += word.eq(word + 1)
+            if cfg.learning:
+                with m.State("GRADIENTS"):
+                    m.d.comb += [
+                        out.data.eq(Array(self.gradients[index] for index in range(lanes))[lane]),
+                        out.last.eq((lane == last_lane) & (word == last_word)),
+                    ]
+                    with m.If(ready):
                         m.d.sync += lane.eq(lane + 1)
                         with m.If(lane == last_lane):
                             m.d.sync += lane.eq(0)

@@ -15,11 +15,21 @@ class Sequencer(wiring.Component):
     `start` begins a sample of `steps` steps, `done` pulses in its last cycle. `walk` starts the walker on `layer` in
     step `step`; `encode` starts the encoder on `encode_step`, which is one step ahead of the layers. `layer_done`
     must pulse when the last word of the layer was updated.
+
+    If `winner` says so, the last layer is walked once more with `award` (its winner being known then), and in samples
+    with `learn` every step ends with `learn_start` and waits for `learn_done`.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
         self.cfg = cfg
-        self.layers = len(cfg.neuron_layers)
+        self.cfg, self.layers = cfg, len(cfg.neuron_layers)
+        learning = {
+            "winner": In(1),
+            "award": Out(1),
+            "learn": In(1),
+            "learn_start": Out(1),
+            "learn_done": In(1),
+        }
         super().__init__(
             {
                 "start": In(1),
@@ -36,12 +46,27 @@ class Sequencer(wiring.Component):
                 "step": Out(16),
                 "layer_done": In(1),
             }
+            | (learning if cfg.learning else {})
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         ahead = Signal(16)
         m.d.comb += ahead.eq(self.step + 1)
+
+        def end_step() -> None:
+            if self.cfg.learning:
+                m.d.sync += self.award.eq(0)
+            with m.If(ahead >= self.steps):
+                m.d.comb += self.done.eq(1)
+                m.next = "IDLE"
+            with m.Else():
+                m.d.sync += [self.step.eq(ahead), self.layer.eq(0)]
+                with m.If(self.encoding):
+                    m.next = "ENCODE"
+                with m.Else():
+                    m.next = "LAYER"
+
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
@@ -66,13 +91,21 @@ class Sequencer(wiring.Component):
                 with m.If(self.layer != self.layers - 1):
                     m.d.sync += self.layer.eq(self.layer + 1)
                     m.next = "LAYER"
-                with m.Elif(ahead >= self.steps):
-                    m.d.comb += self.done.eq(1)
-                    m.next = "IDLE"
+                if self.cfg.learning:
+                    with m.Elif(self.winner & ~self.award):
+                        m.d.sync += self.award.eq(1)
+                        m.next = "AWARD"
+                    with m.Elif(self.learn):
+                        m.next = "LEARN"
                 with m.Else():
-                    m.d.sync += [self.step.eq(ahead), self.layer.eq(0)]
-                    with m.If(self.encoding):
-                        m.next = "ENCODE"
-                    with m.Else():
-                        m.next = "LAYER"
+                    end_step()
+            if self.cfg.learning:
+                with m.State("AWARD"):
+                    m.d.comb += self.walk.eq(1)
+                    m.next = "WAIT"
+                with m.State("LEARN"):
+                    m.d.comb += self.learn_start.eq(1)
+                    m.next = "LEARNING"
+                with m.State("LEARNING"), m.If(self.learn_done):
+                    end_step()
         return m

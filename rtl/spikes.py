@@ -2,17 +2,21 @@
 
 A list holds the words of a layer in which somebody spiked, as (word index, mask); silent words are not in it, so
 walking a list costs one cycle a spike. Inputs have two lists (the encoder fills one while the other is walked),
-layers of neurons two as well (the updates of a layer fill one while the walker reads that of the layer below).
+layers of neurons two as well (the updates of a layer fill one while the walker reads that of the layer below); chips
+that learn keep those of all layers until the backward pass is over.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from rtl.arith import lowest_one
 from rtl.config import ChipConfig
 
 
@@ -21,22 +25,30 @@ def entry(cfg: ChipConfig) -> data.StructLayout:
     return data.StructLayout({"index": unsigned(max(1, ceil_log2(max((cfg.in_words, *cfg.words))))), "mask": cfg.lanes})
 
 
-class SpikeList(wiring.Component):
-    """Two lists of up to `depth` entries in one memory.
+def choose(index: Value, values: Sequence[Value | int]) -> Value:
+    """``values[index]`` as a tree of multiplexers."""
+    if len(values) == 1:
+        return Value.cast(values[0])
+    return Mux(index[0], choose(index[1:], values[1::2]), choose(index[1:], values[0::2]))
 
-    `clear` empties list `which`, `push` appends `item` to it. The reader gives `read_which` and `read_index` and has
-    the entry in the next cycle; `length` is that of `read_which`.
+
+class SpikeList(wiring.Component):
+    """Some lists of up to `depth` entries in one memory.
+
+    `clear` empties list `which`, `clear_all` every list, `push` appends `item` to list `which`. The reader gives
+    `read_which` and `read_index` and has the entry in the next cycle; `length` is that of `read_which`.
     """
 
-    def __init__(self, depth: int, layout: data.StructLayout) -> None:
-        self.depth, self.layout = depth, layout
+    def __init__(self, depth: int, layout: data.StructLayout, lists: int = 2) -> None:
+        self.depth, self.layout, self.lists = depth, layout, lists
         super().__init__(
             {
-                "which": In(1),
+                "which": In(range(lists)),
                 "clear": In(1),
+                "clear_all": In(1),
                 "push": In(1),
                 "item": In(layout),
-                "read_which": In(1),
+                "read_which": In(range(lists)),
                 "read_index": In(range(max(depth, 2))),
                 "read_item": Out(layout),
                 "length": Out(range(depth + 1)),
@@ -45,21 +57,24 @@ class SpikeList(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self.layout, depth=2 * self.depth, init=[])
+        m.submodules.memory = memory = Memory(shape=self.layout, depth=self.lists * self.depth, init=[])
         read, write = memory.read_port(), memory.write_port()
-        lengths = [Signal(range(self.depth + 1), name=f"length{which}") for which in range(2)]
-        length = Mux(self.which, lengths[1], lengths[0])
+        lengths = [Signal(range(self.depth + 1), name=f"length{which}") for which in range(self.lists)]
+        bases = [which * self.depth for which in range(self.lists)]
+        length = choose(self.which, lengths)
         with m.If(self.clear):
             m.d.sync += Cat(*lengths).word_select(self.which, len(lengths[0])).eq(0)
         with m.Elif(self.push):
             m.d.sync += Cat(*lengths).word_select(self.which, len(lengths[0])).eq(length + 1)
+        with m.If(self.clear_all):
+            m.d.sync += Cat(*lengths).eq(0)
         m.d.comb += [
-            write.addr.eq(Mux(self.which, self.depth, 0) + length),
+            write.addr.eq(choose(self.which, bases) + length),
             write.data.eq(self.item),
             write.en.eq(self.push),
-            read.addr.eq(Mux(self.read_which, self.depth, 0) + self.read_index),
+            read.addr.eq(choose(self.read_which, bases) + self.read_index),
             self.read_item.eq(read.data),
-            self.length.eq(Mux(self.read_which, lengths[1], lengths[0])),
+            self.length.eq(choose(self.read_which, lengths)),
         ]
         return m
 
@@ -114,12 +129,8 @@ class Walker(wiring.Component):
         count = Signal(4)
 
         rest = Signal(cfg.lanes)
-        lane = Signal(range(cfg.lanes))
         m.d.comb += rest.eq(current.mask & (current.mask - 1))
-        for index in reversed(range(cfg.lanes)):
-            with m.If(current.mask[index]):
-                m.d.comb += lane.eq(index)
-        row = Cat(lane, current.index)
+        row = Cat(lowest_one(m, current.mask), current.index)
         following = Signal(self.lengths)
         m.d.comb += following.eq(Mux(pointer + 1 >= length, 0, pointer + 1))
 

@@ -30,7 +30,10 @@ class Synapses(wiring.Component):
 
     Commands (`go`, `valid`, `last`, `address`) come from the walker. `LATENCY` cycles after a command with `last`,
     `done` is high and `sums` holds the target word's sums for that one cycle; the next word's sums start from zero by
-    themselves.
+    themselves. The sums are made of weights shifted to the right by `forward_shift` (chips that learn).
+
+    A learner that sets `learn` has the memory: `words` is the weight word whose `learn_address` it gave with
+    `learn_read` a cycle before, as it is stored; `update` writes lanes of the word at `learn_address`.
     """
 
     @staticmethod
@@ -50,6 +53,17 @@ class Synapses(wiring.Component):
             "host": In(HostBus()),
             "single_write": In(1),
         }
+        if cfg.learning:
+            layout = data.ArrayLayout(signed(cfg.weight_bits), cfg.lanes)
+            ports |= {
+                "forward_shift": In(3),
+                "learn": In(1),
+                "learn_read": In(1),
+                "learn_address": In(range(cfg.weight_depth)),
+                "words": Out(layout),
+                "update": In(cfg.lanes),
+                "update_data": In(layout),
+            }
         if cfg.die_tables:
             ports |= {
                 "shift": In(4),
@@ -62,7 +76,12 @@ class Synapses(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.weights = weights = Bank(
-            cfg.weight_depth, cfg.lanes, signed(cfg.weight_bits), per_word=cfg.weights_per_link_word, single=True
+            cfg.weight_depth,
+            cfg.lanes,
+            signed(cfg.weight_bits),
+            per_word=cfg.weights_per_link_word,
+            single=True,
+            update=cfg.learning,
         )
         connect(m, flipped(self.host), weights.host)
         m.d.comb += [
@@ -78,6 +97,17 @@ class Synapses(wiring.Component):
             m.d.sync += [now.eq(before) for now, before in zip(delayed, marks[-1], strict=True)]
             marks.append(delayed)
 
+        stored: data.View | Signal = weights.data
+        if cfg.learning:
+            m.d.comb += [self.words.eq(weights.data), weights.update.eq(self.update)]
+            m.d.comb += weights.update_data.eq(self.update_data)
+            with m.If(self.learn):
+                m.d.comb += [weights.address.eq(self.learn_address), weights.enable.eq(self.learn_read)]
+            stored = Signal(weights.data.shape(), name="stored")
+            with m.If(marks[1][1]):
+                for lane in range(cfg.lanes):
+                    m.d.comb += stored[lane].eq(weights.data[lane] >> self.forward_shift)
+
         if cfg.die_tables:
             m.submodules.tables = tables = Bank(cfg.weight_depth, cfg.lanes, SYNAPSE, init=DIE_NEUTRAL_SYNAPSE)
             m.submodules.distorter = distorter = Distorter(cfg.lanes, cfg.weight_bits)
@@ -85,7 +115,7 @@ class Synapses(wiring.Component):
             m.d.comb += [
                 tables.address.eq(self.address),
                 tables.enable.eq(self.valid),
-                distorter.weights.eq(weights.data),
+                distorter.weights.eq(stored),
                 distorter.tables.eq(tables.data),
                 distorter.curves.eq(self.curves),
                 distorter.shift.eq(self.shift),
@@ -93,7 +123,7 @@ class Synapses(wiring.Component):
             ]
             words = distorter.effective
         else:
-            words = weights.data
+            words = stored
 
         go, valid, last = marks[-1]
         fresh = Signal(init=1)

@@ -12,7 +12,15 @@ from pymodel.chip import GoldenChip
 from rtl.registers import LAST
 from testbench.axis import AxisBench, frames_of
 from testbench.cosim import config, parameters
-from testbench.lockstep import TracedWord, compare, compare_trace, traced_word
+from testbench.lockstep import (
+    TracedGradient,
+    TracedWord,
+    compare,
+    compare_gradients,
+    compare_trace,
+    traced_gradient,
+    traced_word,
+)
 from testbench.programs import Program, random_program
 from testbench.streams import Bench, Pauses
 
@@ -34,6 +42,7 @@ async def step_by_step(dut: Any) -> None:
     """Every answer word and, through the trace port, every neuron in every step, with pauses on both streams."""
     cfg, program = config(), _program()
     seen: list[TracedWord] = []
+    gradients: list[TracedGradient] = []
 
     async def watch() -> None:
         edge = RisingEdge(dut.clk)
@@ -41,6 +50,8 @@ async def step_by_step(dut: Any) -> None:
             await edge
             if dut.chip.trace_valid.value:
                 seen.append(traced_word(cfg, int(dut.chip.trace.value)))
+            if cfg.learning and dut.chip.gradient_valid.value:
+                gradients.append(traced_gradient(cfg, int(dut.chip.gradient.value)))
 
     bench = await Bench.start(dut, _pauses())
     cocotb.start_soon(watch())
@@ -49,6 +60,8 @@ async def step_by_step(dut: Any) -> None:
     model, traces = GoldenChip(cfg).trace(program.words)
     totals = compare(program, np.array(chip, np.uint64), model)
     assert compare_trace(cfg, seen, traces) == totals.steps
+    if cfg.learning:
+        assert compare_gradients(cfg, gradients, traces) > 0
     dut._log.info(f"step by step: {totals}")
 
 

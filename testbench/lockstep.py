@@ -23,6 +23,9 @@ class Totals:
     steps: int = 0
     spikes: int = 0
     cycles: int = 0
+    learned: int = 0
+    """Samples of LEARN frames."""
+    gradient_events: int = 0
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
@@ -30,7 +33,8 @@ class Totals:
     def __str__(self) -> str:
         return (
             f"{self.configurations} configurations, {self.frames:,} frames, {self.steps:,} time steps, "
-            f"{self.spikes:,} spikes, {self.cycles:,} cycles: all equal"
+            f"{self.spikes:,} spikes, {self.learned:,} samples learned, {self.gradient_events:,} gradient events, "
+            f"{self.cycles:,} cycles: all equal"
         )
 
 
@@ -59,10 +63,17 @@ def compare(program: Program, chip: NDArray[np.uint64], model: NDArray[np.uint64
                 f"{_difference(cfg, here, there)}"
             )
         header = int(there[0])
-        if header >> 24 & 0xFF == Opcode.RUN | ANSWER and header & 0xFFFF == Status.OK:
-            tail = _results(cfg, there)
+        opcode = header >> 24 & 0xFF ^ ANSWER
+        if opcode in SAMPLES and header & 0xFFFF == Status.OK:
+            tail = there[-1 - _result_words(cfg, opcode) : -1]
             totals.cycles += int(tail[0])
             totals.spikes += int((tail[2 : 2 + cfg.n_neurons] & np.uint64(0xFFFF)).sum())
+            if opcode == Opcode.LEARN:
+                totals.learned += 1
+                gradients = tail[-cfg.n_neurons :]
+                totals.gradient_events += int(
+                    (gradients & np.uint64(0xFFFF)).sum() + (gradients >> np.uint64(16)).sum()
+                )
     if not len(answers) == len(expected) == len(program.frames):
         raise AssertionError(
             f"{cfg.to_json()}, program {program.seed}: {len(program.frames)} frames, of which the chip answered "
@@ -71,9 +82,12 @@ def compare(program: Program, chip: NDArray[np.uint64], model: NDArray[np.uint64
     return totals
 
 
-def _results(cfg: ChipConfig, answer: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The end of an answer to RUN: cycles, input spikes, neurons, potentials."""
-    return answer[-1 - (2 + cfg.n_neurons + 2 * cfg.n_out) : -1]
+SAMPLES = (Opcode.RUN, Opcode.LEARN)
+
+
+def _result_words(cfg: ChipConfig, opcode: int) -> int:
+    """Words at the end of a sample's answer: cycles, input spikes, neurons, potentials, gradient spikes."""
+    return 2 + cfg.n_neurons + 2 * cfg.n_out + (cfg.n_neurons if opcode == Opcode.LEARN else 0)
 
 
 def _title(frame: Sequence[int]) -> str:
@@ -95,20 +109,23 @@ def _meaning(cfg: ChipConfig, answer: NDArray[np.uint64], place: int) -> str:
         return "header"
     if place == len(answer) - 1:
         return "CRC"
-    if int(answer[0]) >> 24 & 0xFF != Opcode.RUN | ANSWER:
+    opcode = int(answer[0]) >> 24 & 0xFF ^ ANSWER
+    if opcode not in SAMPLES:
         return f"word {place - 1} of the payload"
-    tail = place - (len(answer) - 1 - (2 + cfg.n_neurons + 2 * cfg.n_out))
+    tail = place - (len(answer) - 1 - _result_words(cfg, opcode))
     if tail < 0:
         return f"word {place - 1} of the rasters"
     if tail < 2:
         return ("clock cycles", "input spikes")[tail]
-    neuron = tail - 2
+    neuron, what = tail - 2, "first spike and count"
     if neuron >= cfg.n_neurons:
         output, half = divmod(neuron - cfg.n_neurons, 2)
-        return f"potential of output {output} ({('low', 'high')[half]} word)"
+        if output < cfg.n_out:
+            return f"potential of output {output} ({('low', 'high')[half]} word)"
+        neuron, what = neuron - cfg.n_neurons - 2 * cfg.n_out, "positive and negative gradient spikes"
     ends = list(accumulate(cfg.neuron_layers))
     layer = next(index for index, end in enumerate(ends) if neuron < end)
-    return f"first spike and count of neuron {neuron - (ends[layer] - cfg.neuron_layers[layer])} of layer {layer}"
+    return f"{what} of neuron {neuron - (ends[layer] - cfg.neuron_layers[layer])} of layer {layer}"
 
 
 @dataclass(frozen=True)
@@ -121,6 +138,48 @@ class TracedWord:
     after: tuple[int, ...]
     spikes: int
     gates: int
+
+
+@dataclass(frozen=True)
+class TracedGradient:
+    """One transfer of the trace port's gradient side: masks of the word's lanes."""
+
+    step: int
+    word: int
+    positive: int
+    negative: int
+
+
+def traced_gradient(cfg: ChipConfig, value: int) -> TracedGradient:
+    """Take the payload of the gradient port apart (:func:`rtl.learning.gradient_trace`)."""
+    lanes = cfg.lanes
+    mask = (1 << lanes) - 1
+    return TracedGradient(value & 0xFFFF, value >> 16 & 0xFFFF, value >> 32 & mask, value >> 32 + lanes & mask)
+
+
+def compare_gradients(cfg: ChipConfig, seen: Sequence[TracedGradient], expected: Sequence[object]) -> int:
+    """Check every word of gradient spikes in its order; returns their number."""
+    position = 0
+    layers = list(zip(cfg.neuron_base, cfg.words, strict=True))
+    for sample, trace in enumerate(expected):
+        shape = (-1, cfg.neuron_depth, cfg.lanes)
+        positive, negative = (a.reshape(shape) for a in (trace.positive, trace.negative))  # type: ignore[attr-defined]
+        for step in np.flatnonzero((positive | negative).any(axis=(1, 2))).tolist():
+            for layer, (base, words) in reversed(list(enumerate(layers))):
+                for address in range(base, base + words):
+                    masks = [
+                        sum(int(bit) << lane for lane, bit in enumerate(stream[step, address]))
+                        for stream in (positive, negative)
+                    ]
+                    if not any(masks):
+                        continue
+                    where = f"{cfg.to_json()}, sample {sample}, step {step}, layer {layer}, word {address - base}"
+                    model = TracedGradient(step, address, *masks)
+                    assert position < len(seen), f"{where}: the chip traced no gradient spikes, the model {model}"
+                    assert seen[position] == model, f"{where}: the chip traced {seen[position]}, the model {model}"
+                    position += 1
+    assert position == len(seen), f"{cfg.to_json()}: the chip traced {len(seen) - position} gradient words too many"
+    return position
 
 
 def traced_word(cfg: ChipConfig, value: int) -> TracedWord:

@@ -31,7 +31,7 @@ from rtl.registers import (
 )
 
 
-def random_config(draw: random.Random, *, trace: bool = False) -> ChipConfig:
+def random_config(draw: random.Random, *, trace: bool = False, learning: bool = False) -> ChipConfig:
     """A small chip; sizes just below, at and above multiples of the lanes are as likely as others."""
     lanes = draw.choice((4, 4, 8, 8, 16, 32))
 
@@ -42,10 +42,11 @@ def random_config(draw: random.Random, *, trace: bool = False) -> ChipConfig:
     return ChipConfig(
         layers=tuple(size() for _ in range(draw.choice((2, 3, 3, 3, 4, 5)))),
         lanes=lanes,
-        weight_bits=draw.choice((2, 4, 6, 8, 8, 10, 12, 16)),
+        weight_bits=draw.choice((8, 8, 9, 10, 12, 16) if learning else (2, 4, 6, 8, 8, 10, 12, 16)),
         state_bits=draw.choice((8, 12, 16, 20, 24, 24, 32)),
         die_tables=draw.random() < 0.6,
         trace=trace,
+        learning=learning,
     )
 
 
@@ -63,7 +64,7 @@ def at(region: Region, offset: int = 0) -> int:
 
 @dataclass
 class Program:
-    """Frames in the order of sending, and the steps of each RUN frame."""
+    """Frames in the order of sending, and the steps of each sample."""
 
     cfg: ChipConfig
     seed: int
@@ -77,22 +78,30 @@ class Program:
 
 
 def random_program(cfg: ChipConfig, seed: int, *, chapters: int, samples: int, max_steps: int) -> Program:
-    """`chapters` times new memories and registers, each followed by `samples` samples of up to `max_steps` steps."""
+    """`chapters` times new memories and registers, each followed by `samples` samples of up to `max_steps` steps.
+
+    On a chip that learns, three of four chapters do, most of them with the constants of a network that can.
+    """
     draw = random.Random(f"{cfg.to_json()} {seed}")
     program = Program(cfg, seed)
     for _ in range(chapters):
         steps, encoding = draw.randint(1, max_steps), draw.choice((0, 1, 2, 2, 3, 0))
         extreme = draw.random() < 0.3
+        learn = cfg.learning and draw.random() < 0.75
         program.frames += _memories(cfg, draw, extreme)
         program.frames += _registers(cfg, draw, steps, encoding, extreme)
+        if learn:
+            program.frames += _learnable(cfg, draw)
         for _ in range(samples):
             if draw.random() < 0.2:
                 program.frames.append(_refused(cfg, draw))
-            program.frames.append(_sample(cfg, draw, steps, encoding))
+            program.frames.append(_sample(cfg, draw, steps, encoding, learn and draw.random() < 0.9))
             program.steps.append(steps)
             if draw.random() < 0.3:
                 program.frames.append(_change(cfg, draw))
         program.frames += _read_back(cfg, draw)
+        if learn:
+            program.frames += _read_weights(cfg)
     return program
 
 
@@ -141,32 +150,74 @@ def _memories(cfg: ChipConfig, draw: random.Random, extreme: bool) -> Iterator[l
 
 
 def _registers(cfg: ChipConfig, draw: random.Random, steps: int, encoding: int, extreme: bool) -> Iterator[list[int]]:
-    yield frame(Opcode.WRITE, at(Region.REGISTERS, 0x40), [steps, encoding, draw.choice((0, 0, 1, 2, 3))])
+    yield frame(Opcode.WRITE, at(Region.REGISTERS, 0x40), [steps, encoding, draw.choice((0, 0, 1, 2, 3, 4, 7))])
     for layer in range(len(cfg.neuron_layers)):
         state_top = cfg.state_range[1]
         values = [
             draw.choice((0, 1, 629, 1024, 2048, 4095, 4096, draw.randint(0, 4096))),
             draw.choice((0, 1, 256, 390, 4095, 4096, draw.randint(0, 4096))),
             draw.randint(0, 15 if extreme else 4),
-            draw.getrandbits(4),
+            draw.getrandbits(6),
             draw.randint(-state_top // 8, state_top if extreme else state_top // 4),
             draw.choice((0, 0, 1, 2, 7, 255)),
             draw.randint(-state_top // 2, state_top // 2),
             draw.randint(0, 2 * state_top + 1),
         ]
+        if cfg.learning:
+            values += [
+                draw.randint(0, 20),
+                draw.getrandbits(6),
+                draw.randint(0, 20),
+                draw.choice((0, 1 << 16, (1 << 17) - 1, draw.getrandbits(16))),
+                draw.choice((0, 0, 1, 2, 7)),
+            ]
         assert len(values) == len(layer_registers(cfg, layer))
         yield frame(Opcode.WRITE, at(Region.REGISTERS, LAYER_OFFSET + layer * LAYER_STRIDE), values)
 
 
-def _sample(cfg: ChipConfig, draw: random.Random, steps: int, encoding: int) -> list[int]:
+def _learnable(cfg: ChipConfig, draw: random.Random) -> Iterator[list[int]]:
+    """Constants with which a network learns: stochastic hidden layers, open gates, a winner-take-all layer."""
+    enable = draw.choice(((1 << 7) - 1, draw.getrandbits(7)))
+    yield frame(Opcode.WRITE, at(Region.REGISTERS, 0x43), [enable])
+    if draw.random() < 0.15:
+        return
+    bits = cfg.weight_bits
+    neurons = cfg.neuron_depth * cfg.lanes
+    offset = draw.choice((0, 0, 1 << bits - 2))
+    yield from _write(draw, Region.THRESHOLD, [draw.randint(-offset, offset) for _ in range(neurons)], cfg.max_payload)
+    yield from _write(draw, Region.BIAS, [draw.randint(0, 1 << bits - 2) for _ in range(neurons)], cfg.max_payload)
+    for layer in range(len(cfg.neuron_layers)):
+        last = layer == len(cfg.neuron_layers) - 1
+        fire_bits = min(draw.randint(bits - 2, bits + 2), cfg.state_bits - 1)
+        fire = draw.choice((2, 2, 2, 2, 1)) if last else draw.choice((1, 1, 1, 0))
+        values = [
+            draw.choice((4096, 4096, 2048)),
+            draw.choice((4096, 4096, 3000)),
+            draw.choice((0, 0, 1)),
+            draw.choice((0, 0, draw.getrandbits(4))) | fire << 4,
+            0,
+            draw.choice((0, 0, 0, 3)),
+            1 << fire_bits - 1,
+            draw.choice((1, 2, 3)) << fire_bits - 1,
+            fire_bits,
+            draw.choice((0, 1, 1, 2)) << 4 | draw.randint(2, bits),
+            draw.randint(max(0, bits - 6), bits),
+            draw.choice((1 << 16, 1 << 16, 1 << 15, draw.getrandbits(16))),
+            draw.choice((0, 0, 0, 2)),
+        ]
+        yield frame(Opcode.WRITE, at(Region.REGISTERS, LAYER_OFFSET + layer * LAYER_STRIDE), values)
+
+
+def _sample(cfg: ChipConfig, draw: random.Random, steps: int, encoding: int, learn: bool = False) -> list[int]:
     seed, tag = draw.getrandbits(32), draw.getrandbits(8)
+    opcode, label = (Opcode.LEARN, [draw.randrange(cfg.n_out)]) if learn else (Opcode.RUN, [])
     if encoding < Encoding.EVENTS:
         busy = draw.choice((0.0, 0.2, 0.5, 1.0))
         payload = []
         for _ in range(cfg.pixel_words):
             pixels = (draw.choice((255, 128, draw.getrandbits(8))) if draw.random() < busy else 0 for _ in range(4))
             payload.append(sum(pixel << 8 * index for index, pixel in enumerate(pixels)))
-        return frame(Opcode.RUN, seed, payload, tag)
+        return frame(opcode, seed, [*label, *payload], tag)
     count = draw.randint(0, min(steps * cfg.n_in, 300))
     events = sorted({draw.randrange(steps) << 16 | draw.randrange(cfg.n_in) for _ in range(count)})
     if events and draw.random() < 0.15:  # a rule of the events broken
@@ -178,7 +229,7 @@ def _sample(cfg: ChipConfig, draw: random.Random, steps: int, encoding: int) -> 
             events[place] |= 0x8000
         else:
             events.append(steps << 16 | draw.randrange(cfg.n_in))
-    return frame(Opcode.RUN, seed, events[: cfg.max_payload], tag)
+    return frame(opcode, seed, [*label, *events][: cfg.max_payload], tag)
 
 
 def _change(cfg: ChipConfig, draw: random.Random) -> list[int]:
@@ -203,12 +254,18 @@ def _read_back(cfg: ChipConfig, draw: random.Random) -> Iterator[list[int]]:
         yield frame(Opcode.READ, at(info.region, start), [count], draw.getrandbits(8))
 
 
+def _read_weights(cfg: ChipConfig) -> Iterator[list[int]]:
+    depth = regions(cfg)[Region.WEIGHTS].depth
+    for start in range(0, depth, 1000):
+        yield frame(Opcode.READ, at(Region.WEIGHTS, start), [min(1000, depth - start)])
+
+
 def _refused(cfg: ChipConfig, draw: random.Random) -> list[int]:
     """A frame that must change nothing: damaged, of the wrong length, or for an address that is not there."""
     table = regions(cfg)
     info = draw.choice(list(table.values()))
     good = frame(Opcode.WRITE, at(info.region), [draw.getrandbits(32)] * min(3, info.depth))
-    kind = draw.randrange(9)
+    kind = draw.randrange(11 if cfg.learning else 9)
     if kind == 0:
         place = draw.randrange(len(good))
         good[place] ^= 1 << draw.randrange(32)
@@ -219,7 +276,7 @@ def _refused(cfg: ChipConfig, draw: random.Random) -> list[int]:
     if kind == 2:
         return [*good[:-1], *(draw.getrandbits(32) for _ in range(draw.randint(1, 5))), good[-1]]
     if kind == 3:
-        return frame(draw.choice((0, 4, 0x11, 0x7F, 0x81)), draw.getrandbits(32), [1])
+        return frame(draw.choice((0, 4, 0x12 if cfg.learning else 0x11, 0x7F, 0x81)), draw.getrandbits(32), [1])
     if kind == 4:
         return frame(Opcode.WRITE, at(info.region, info.depth - 1), [0, 0])
     if kind == 5:
@@ -228,4 +285,9 @@ def _refused(cfg: ChipConfig, draw: random.Random) -> list[int]:
         return frame(Opcode.SCATTER, 0, [at(Region.THRESHOLD), 1, at(Region.REGISTERS, draw.choice((0, 7, 0x3F)))])
     if kind == 7:
         return frame(Opcode.READ, at(info.region, info.depth), [1])
+    if kind == 9:
+        return frame(Opcode.LEARN, draw.getrandbits(32), [])
+    if kind == 10:
+        label = draw.choice((cfg.n_out, cfg.n_out + 1, 1 << 31, 0xFFFF_FFFF))
+        return frame(Opcode.LEARN, draw.getrandbits(32), [label, *[0] * draw.choice((0, cfg.pixel_words))])
     return frame(Opcode.WRITE, draw.choice((0x05, 0x20, 0xFF)) << REGION_SHIFT, [0])
