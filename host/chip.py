@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
@@ -21,14 +22,18 @@ from host.die import Die
 from host.errors import ChipError, ChipMismatch, DieError, LinkError, NetworkError, UserError
 from host.events import Events
 from host.link import Request, frame, frames, take
-from host.network import RESETS, Network, check_range
+from host.network import FIRES, LEARNING, NOISES, RESETS, Network, check_range
 from rtl.config import MAX_STEPS, ChipConfig
 from rtl.registers import (
     BAD_EVENTS,
+    MODE_FIRE,
     MODE_FIRE_ONCE,
     MODE_GATE_AT_THRESHOLD,
     MODE_RESET,
+    NOISE_KIND,
+    NOISE_SHIFT,
     RECORD_GATE,
+    RECORD_GRADIENT,
     RECORD_RASTER,
     REGION_SHIFT,
     Encoding,
@@ -39,7 +44,7 @@ from rtl.registers import (
 )
 
 ENCODINGS = {"rate": Encoding.RATE, "bernoulli": Encoding.BERNOULLI}
-RECORDS = {"raster": RECORD_RASTER, "gate": RECORD_GATE}
+RECORDS = {"raster": RECORD_RASTER, "gate": RECORD_GATE, "gradient": RECORD_GRADIENT}
 
 CHUNK_SAMPLES = 4096
 CHUNK_WORDS = 1 << 23
@@ -60,7 +65,7 @@ class Output:
     potential_sum: NDArray[np.int64]
     """int64 ``(n_samples, n_out)``: membrane before the reset, summed over the steps."""
     winners: NDArray[np.int32]
-    """int32 ``(n_samples, n_out)``: steps won in a winner-take-all layer; 0 as long as chips have none."""
+    """int32 ``(n_samples, n_out)``: steps won if the last layer is winner-take-all, else 0."""
     raster: list[NDArray[np.bool_]]
     """bool ``(n_samples, steps, n_layer)`` if recorded, else empty: spikes."""
     gate: list[NDArray[np.bool_]]
@@ -69,6 +74,12 @@ class Output:
     """int64 ``(n_samples,)``: clock cycles."""
     input_spikes: NDArray[np.int64]
     """int64 ``(n_samples,)``: spikes of the inputs."""
+    positive: list[NDArray[np.int32]] = field(default_factory=list)
+    negative: list[NDArray[np.int32]] = field(default_factory=list)
+    """int32 ``(n_samples, n_layer)`` of :meth:`Chip.learn`, else empty: numbers of positive and of negative gradient
+    spikes; those of the last layer are the errors."""
+    gradient: list[NDArray[np.int8]] = field(default_factory=list)
+    """int8 ``(n_samples, steps, n_layer)`` if recorded, else empty: gradient spikes, +1, -1 or 0."""
 
 
 @dataclass
@@ -83,6 +94,8 @@ class Stats:
     spikes: int = 0
     """Spikes of neurons."""
     input_spikes: int = 0
+    gradient_spikes: int = 0
+    """Gradient spikes of neurons, both signs, the errors of the last layer included."""
 
     def reset(self) -> None:
         """Set everything to 0."""
@@ -230,12 +243,19 @@ class Chip:
             self._post_neurons(region, values)
         changes = {}
         for layer in range(len(network.weights)):
-            for name, constants in network.constants.items():
-                changes[f"L{layer}_{name.upper()}"] = constants[layer]
+            constants = {name: values[layer] for name, values in network.constants.items()}
+            noise_shift = constants.pop("noise_shift")
+            if self.cfg.learning:
+                noise = NOISES.index(network.noise[layer])
+                changes[f"L{layer}_NOISE"] = noise_shift << NOISE_SHIFT | noise << NOISE_KIND
+            for name, value in constants.items():
+                if self.cfg.learning or name not in LEARNING:
+                    changes[f"L{layer}_{name.upper()}"] = value
             changes[f"L{layer}_MODE"] = (
                 RESETS.index(network.reset[layer]) << MODE_RESET
                 | network.fire_once[layer] << MODE_FIRE_ONCE
                 | network.gate_at_threshold[layer] << MODE_GATE_AT_THRESHOLD
+                | FIRES.index(network.fire[layer]) << MODE_FIRE
             )
         self._post_registers(changes)
 
@@ -287,13 +307,7 @@ class Chip:
 
     def weights(self) -> list[NDArray[np.int32]]:
         """Read the weights back from the chip: int32 ``(n_pre, n_post)`` per layer."""
-        cfg = self.cfg
-        per_word, bits = cfg.weights_per_link_word, cfg.weight_bits
-        packed = self._read(Region.WEIGHTS, 0, cfg.weight_depth * cfg.lanes // per_word).astype(np.int64)
-        half = 1 << (bits - 1)
-        flat = (packed[:, None] >> (np.arange(per_word) * bits)).reshape(-1) & ((1 << bits) - 1)
-        flat = (flat ^ half) - half
-        return [self._matrix(flat, layer).astype(np.int32) for layer in range(len(cfg.neuron_layers))]
+        return self._matrices(self._unpack(self._read(Region.WEIGHTS, 0, self._weight_words)))
 
     # ---- samples -----------------------------------------------------------------------------------------------
 
@@ -330,49 +344,124 @@ class Chip:
         ChipError, LinkError
             If the chip refuses or answers nonsense.
         """
+        return self._present(Opcode.RUN, x, steps, seed, encoding, record, seeds)
+
+    def learn(
+        self,
+        x: Any,
+        labels: Any,
+        steps: int,
+        seed: int = 0,
+        encoding: str = "rate",
+        record: Iterable[str] = (),
+        seeds: Any = None,
+        layers: Iterable[int] | None = None,
+    ) -> Output:
+        """Run samples and learn from each, on the chip; needs ``cfg.learning`` and a winner-take-all last layer.
+
+        The learned weights are read back: :attr:`network` has them when this returns. Samples travel in exchanges of
+        at most 4096; after an error the chip is as after the last complete exchange.
+
+        Parameters
+        ----------
+        x, steps, seed, encoding, seeds
+            As in :meth:`run`.
+        labels
+            Integers ``(n_samples,)``: the output neuron that should win, from 0.
+        record
+            ``"raster"``, ``"gate"``, ``"gradient"``: streams to read out.
+        layers
+            Layers whose weights learn, 0 being the one between the inputs and the first neurons. ``None``: all; empty:
+            none, the gradient is only measured.
+
+        Raises
+        ------
+        UserError
+            For arguments that are not allowed, or a chip or network that cannot learn; nothing is sent then.
+        ChipError, LinkError
+            If the chip refuses or answers nonsense.
+        """
+        network = self._loaded()
+        if not self.cfg.learning:
+            raise UserError("this chip has no learning hardware: learn() needs ChipConfig(learning=True)")
+        if network.fire[-1] != "winner":
+            raise UserError(f"the last layer's fire = {network.fire[-1]!r}: must be 'winner' for learn()")
+        chosen = self._layers(layers)
+        return self._present(Opcode.LEARN, x, steps, seed, encoding, record, seeds, labels, chosen)
+
+    def _present(
+        self,
+        opcode: Opcode,
+        x: Any,
+        steps: Any,
+        seed: Any,
+        encoding: Any,
+        record: Iterable[str],
+        seeds: Any,
+        labels: Any = None,
+        layers: frozenset[int] = frozenset(),
+    ) -> Output:
+        """What :meth:`run` and :meth:`learn` share: check the arguments, then exchange chunk after chunk."""
         self._loaded()
+        cfg, learns = self.cfg, opcode == Opcode.LEARN
         steps = self._integer("steps", steps, 1, MAX_STEPS)
-        record = (record,) if isinstance(record, str) else tuple(record)
-        for item in record:
-            if item not in RECORDS:
-                raise UserError(f"record = {item!r}: must be among {', '.join(RECORDS)}")
+        recorded = self._recorded(record, learns)
         if encoding not in ENCODINGS:
             raise UserError(f"encoding = {encoding!r}: must be one of {', '.join(ENCODINGS)} (or give Events)")
         if isinstance(x, Events):
-            x.check(steps, self.cfg.n_in)
+            x.check(steps, cfg.n_in)
             code = Encoding.EVENTS
-            longest = int(np.diff(x.offsets).max(initial=0))
-            if longest > self.cfg.max_payload:
-                raise UserError(f"a sample with {longest} events: the chip takes at most {self.cfg.max_payload}")
+            longest, room = int(np.diff(x.offsets).max(initial=0)), cfg.max_payload - learns
+            if longest > room:
+                raise UserError(f"a sample with {longest} events: the chip takes at most {room}")
         else:
             code = ENCODINGS[encoding]
             x = self._intensities(x)
+        if learns:
+            labels = self._labels(labels, len(x))
         if seeds is None:
             all_seeds = sample_seeds(self._integer("seed", seed, 0, (1 << 64) - 1), len(x))
         else:
             all_seeds = self._seeds(seeds, len(x))
-        self._post_registers(
-            {"STEPS": steps, "ENCODING": int(code), "RECORD": sum(1 << RECORDS[i] for i in set(record))}
-        )
+        changes = {"STEPS": steps, "ENCODING": int(code), "RECORD": sum(1 << RECORDS[item] for item in recorded)}
+        if learns:
+            changes["LEARN_ENABLE"] = sum(1 << layer for layer in layers)
+        self._post_registers(changes)
 
-        cfg = self.cfg
-        words_per_step = cfg.neuron_depth * -(-cfg.lanes // 32)
-        length = steps * words_per_step * len(set(record)) + 2 + cfg.n_neurons + 2 * cfg.n_out
+        words_per_step = cfg.neuron_depth * -(-cfg.lanes // 32) * (len(recorded) + ("gradient" in recorded))
+        length = steps * words_per_step + 2 + cfg.n_neurons * (1 + learns) + 2 * cfg.n_out
         chunk = max(1, min(CHUNK_SAMPLES, CHUNK_WORDS // (length + cfg.pixel_words)))
         parts = []
         for begin in range(0, len(x), chunk):
-            part, tags = x[begin : begin + chunk], begin & 0xFF
-            part_seeds = all_seeds[begin : begin + chunk]
+            cut = slice(begin, begin + chunk)
+            part, part_seeds, tag = x[cut], all_seeds[cut], begin & 0xFF
             if isinstance(part, Events):
                 payload, lengths = part.words, np.diff(part.offsets)
             else:
                 payload, lengths = self._pixels(part), np.full(len(part), cfg.pixel_words, np.int64)
-            words = frames(Opcode.RUN, part_seeds, payload, lengths, tags)
-            parts.append(self._exchange(Request(words, Opcode.RUN, part_seeds, length), tags))
+            words = frames(opcode, part_seeds, payload, lengths, tag, labels[cut] if learns else None)
+            request = Request(words, opcode, part_seeds, length, tag)
+            parts.append(self._learn(request) if layers else self._exchange(request)[0])
         answers = np.concatenate(parts) if parts else np.zeros((0, length), np.uint32)
-        output = self._output(answers, steps, "raster" in record, "gate" in record)
+        output = self._output(answers, steps, recorded, learns)
         self._count(output, steps)
         return output
+
+    def _learn(self, request: Request) -> NDArray[np.uint32]:
+        """Exchange frames that change weights, and read these back in the same exchange.
+
+        A backend that dies before the host has both is therefore set back to the weights before, and learns again.
+        """
+        try:
+            answers, packed = self._exchange(request, _read_request(Region.WEIGHTS, 0, self._weight_words))
+            weights = self._unpack(packed[0])
+            self._loaded().weights = self._matrices(weights)
+            self._shadow.weights = weights
+        except BaseException:
+            # Interrupted or refused: nobody knows how far the chip came.
+            self._rewrite()
+            raise
+        return answers
 
     def flush(self) -> None:
         """Send all posted writes now instead of with the next run."""
@@ -409,6 +498,39 @@ class Chip:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
             raise NetworkError(f"update with shapes {shapes}: must be equal or broadcast to one shape") from None
 
+    @staticmethod
+    def _recorded(record: Iterable[str], learns: bool) -> list[str]:
+        """The streams asked for, in the order of the chip's answer."""
+        chosen = (record,) if isinstance(record, str) else tuple(record)
+        for item in chosen:
+            if item not in RECORDS:
+                raise UserError(f"record = {item!r}: must be among {', '.join(RECORDS)}")
+            if item == "gradient" and not learns:
+                raise UserError("record = 'gradient': only learn() has gradients, run() records raster and gate")
+        return [item for item in RECORDS if item in chosen]
+
+    def _layers(self, layers: Iterable[int] | None) -> frozenset[int]:
+        every = range(len(self.cfg.neuron_layers))
+        try:
+            chosen = every if layers is None else tuple(layers)
+        except TypeError:
+            raise UserError(f"layers = {layers!r}: must be None or a sequence of integers") from None
+        return frozenset(self._layer(layer) for layer in chosen)
+
+    def _labels(self, labels: Any, n: int) -> NDArray[np.uint32]:
+        allowed = f"must be {n} integers from 0 to {self.cfg.n_out - 1}, one for each sample"
+        if labels is None:
+            raise UserError(f"labels are missing: {allowed}")
+        try:
+            array = np.atleast_1d(np.asarray(labels))
+        except ValueError:
+            raise UserError(f"labels are rows of unequal length: {allowed}") from None
+        if array.shape != (n,) or (n and array.dtype.kind not in "iu"):
+            raise UserError(f"labels has type {array.dtype} and shape {array.shape}: {allowed}")
+        if n and (array.min() < 0 or array.max() >= self.cfg.n_out):
+            raise UserError(f"labels holds values from {array.min()} to {array.max()}: {allowed}")
+        return array.astype(np.uint32)
+
     def _intensities(self, x: Any) -> NDArray[np.uint8]:
         try:
             array = np.asarray(x)
@@ -442,23 +564,30 @@ class Chip:
 
     # ---- answers -----------------------------------------------------------------------------------------------
 
-    def _output(self, answers: NDArray[np.uint32], steps: int, raster: bool, gate: bool) -> Output:
+    def _output(self, answers: NDArray[np.uint32], steps: int, recorded: list[str], learned: bool) -> Output:
         cfg, n = self.cfg, len(answers)
+        plain = [item for item in recorded if item != "gradient"]
+        streams: dict[str, list[NDArray[np.bool_]]] = {}
+        # Of each step: raster and gate word by word, then, again word by word, positive and negative gradient spikes.
+        parts = [names for names in (plain, ["positive", "negative"] if "gradient" in recorded else []) if names]
         link_words = -(-cfg.lanes // 32)
-        kinds = raster + gate
-        streamed = steps * cfg.neuron_depth * link_words * kinds
-        recorded: list[list[NDArray[np.bool_]]] = []
-        if kinds:
+        per_step = cfg.neuron_depth * link_words * sum(map(len, parts))
+        streamed = steps * per_step
+        if streamed:
             stream = np.ascontiguousarray(answers[:, :streamed]).astype("<u4", copy=False)
             bits = np.unpackbits(stream.view(np.uint8), axis=1, bitorder="little").view(bool)
-            bits = bits.reshape(n, steps, cfg.neuron_depth, kinds, link_words * 32)[..., : cfg.lanes]
-            for kind in range(kinds):
-                layers = []
-                for base, words, size in zip(cfg.neuron_base, cfg.words, cfg.neuron_layers, strict=True):
-                    layers.append(
-                        bits[:, :, base : base + words, kind].reshape(n, steps, words * cfg.lanes)[..., :size]
-                    )
-                recorded.append(layers)
+            bits = bits.reshape(n, steps, per_step * 32)
+            at = 0
+            for names in parts:
+                width = cfg.neuron_depth * len(names) * link_words * 32
+                part = bits[..., at : at + width].reshape(n, steps, cfg.neuron_depth, len(names), link_words * 32)
+                for kind, name in enumerate(names):
+                    streams[name] = self._by_layer(part[..., kind, : cfg.lanes])
+                at += width
+        gradient = [
+            positive.astype(np.int8) - negative.astype(np.int8)
+            for positive, negative in zip(streams.get("positive", []), streams.get("negative", []), strict=True)
+        ]
         rest = answers[:, streamed:]
         spikes = rest[:, 1].astype(np.int64)
         if (spikes & BAD_EVENTS).any():
@@ -466,21 +595,41 @@ class Chip:
             raise ChipError(
                 f"the chip did not accept the events of sample {sample}: not ascending, too late or no input"
             )
-        neurons = rest[:, 2 : 2 + cfg.n_neurons].astype(np.int32)
-        first = (rest[:, 2 : 2 + cfg.n_neurons] >> np.uint32(16)).astype(np.int32)
-        first[first == NO_SPIKE] = -1
-        cuts = np.cumsum(cfg.neuron_layers)[:-1].tolist()
-        sums = np.ascontiguousarray(rest[:, 2 + cfg.n_neurons :]).astype("<u4", copy=False)
+        ends = np.cumsum([2, cfg.n_neurons, 2 * cfg.n_out, cfg.n_neurons]).tolist()
+        neurons, potentials, errors = (rest[:, a:b] for a, b in pairwise(ends))
+        first = self._halves(neurons, 16)
+        for steps_of_layer in first:
+            steps_of_layer[steps_of_layer == NO_SPIKE] = -1
+        counts = self._halves(neurons, 0)
+        wins = self._loaded().fire[-1] == "winner"
+        sums = np.ascontiguousarray(potentials).astype("<u4", copy=False)
         return Output(
-            counts=[np.ascontiguousarray(part) for part in np.split(neurons & 0xFFFF, cuts, axis=1)],
-            first_spike=[np.ascontiguousarray(part) for part in np.split(first, cuts, axis=1)],
+            counts=counts,
+            first_spike=first,
             potential_sum=sums.view("<i8").astype(np.int64, copy=False),
-            winners=np.zeros((n, cfg.n_out), np.int32),
-            raster=recorded[0] if raster else [],
-            gate=recorded[-1] if gate else [],
+            winners=counts[-1].copy() if wins else np.zeros((n, cfg.n_out), np.int32),
+            raster=streams.get("raster", []),
+            gate=streams.get("gate", []),
             cycles=rest[:, 0].astype(np.int64),
             input_spikes=spikes,
+            positive=self._halves(errors, 16) if learned else [],
+            negative=self._halves(errors, 0) if learned else [],
+            gradient=gradient,
         )
+
+    def _by_layer(self, bits: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+        """Cut ``(n, steps, neuron words, lanes)`` into the layers' neurons, without padding."""
+        n, steps = bits.shape[:2]
+        return [
+            bits[:, :, base : base + words].reshape(n, steps, words * self.cfg.lanes)[..., :size]
+            for base, words, size in zip(self.cfg.neuron_base, self.cfg.words, self.cfg.neuron_layers, strict=True)
+        ]
+
+    def _halves(self, words: NDArray[np.uint32], shift: int) -> list[NDArray[np.int32]]:
+        """Bits ``shift ... shift + 15`` of a word per neuron, layer by layer."""
+        values = (words >> np.uint32(shift) & np.uint32(0xFFFF)).astype(np.int32)
+        cuts = np.cumsum(self.cfg.neuron_layers)[:-1].tolist()
+        return [np.ascontiguousarray(part) for part in np.split(values, cuts, axis=1)]
 
     def _count(self, output: Output, steps: int) -> None:
         stats, n = self.stats, len(output.cycles)
@@ -491,6 +640,7 @@ class Chip:
         stats.synaptic_ops += sum(a * b for a, b in zip(totals, self.cfg.neuron_layers, strict=False))
         stats.spikes += sum(totals[1:])
         stats.input_spikes += totals[0]
+        stats.gradient_spikes += sum(int(each.sum(dtype=np.int64)) for each in (*output.positive, *output.negative))
 
     # ---- writes ------------------------------------------------------------------------------------------------
 
@@ -500,6 +650,22 @@ class Chip:
         (n_pre, n_post), stride = cfg.shapes[layer], cfg.words[layer] * cfg.lanes
         start = cfg.weight_base[layer] * cfg.lanes
         return flat[start : start + n_pre * stride].reshape(n_pre, stride)[:, :n_post]
+
+    def _matrices(self, flat: NDArray[np.int64]) -> list[NDArray[np.int32]]:
+        """Weight matrices in an array that is flat as the weight memory."""
+        return [self._matrix(flat, layer).astype(np.int32) for layer in range(len(self.cfg.neuron_layers))]
+
+    @property
+    def _weight_words(self) -> int:
+        """Words of region WEIGHTS."""
+        return self.cfg.weight_depth * self.cfg.lanes // self.cfg.weights_per_link_word
+
+    def _unpack(self, words: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Words of region WEIGHTS as an array that is flat as the weight memory."""
+        per_word, bits = self.cfg.weights_per_link_word, self.cfg.weight_bits
+        half = 1 << (bits - 1)
+        fields = (words.astype(np.int64)[:, None] >> (np.arange(per_word) * bits)).reshape(-1) & ((1 << bits) - 1)
+        return (fields ^ half) - half
 
     def _post_registers(self, changes: dict[str, int]) -> None:
         pairs = []
@@ -568,41 +734,41 @@ class Chip:
     def _read(self, region: Region, offset: int, count: int) -> NDArray[np.uint32]:
         if not self._open:
             raise UserError("the chip is closed")
-        return self._exchange(_read_request(region, offset, count), 0)[0]
+        return self._exchange(_read_request(region, offset, count))[0][0]
 
-    def _exchange(self, request: Request, first_tag: int) -> NDArray[np.uint32]:
-        """Send the posted writes and `request` together; restart a backend that died, once."""
+    def _exchange(self, *requests: Request) -> list[NDArray[np.uint32]]:
+        """Send the posted writes and `requests` together; restart a backend that died, once."""
         try:
-            return self._send(request, first_tag)
+            return self._send(*requests)
         except (ChipError, LinkError):
             # What the chip holds is not certain any more; the next call writes it again.
             self._rewrite()
             raise
         except self._died as error:
             warnings.warn(
-                f"the chip's backend died and was restarted, nothing is lost: {error}", RuntimeWarning, stacklevel=3
+                f"the chip's backend died and was restarted, nothing is lost: {error}", RuntimeWarning, stacklevel=4
             )
         self._restore()
-        return self._send(request, first_tag)
+        return self._send(*requests)
 
-    def _send(self, request: Request, first_tag: int) -> NDArray[np.uint32]:
+    def _send(self, *requests: Request) -> list[NDArray[np.uint32]]:
         writes = []
         for opcode, address, payload in self._posted:
             at = address if opcode == Opcode.WRITE else int(payload[0])
             writes.append(Request(frame(opcode, address, payload), opcode, np.array([at], np.uint32), 0))
-        stream = self._backend.exchange(np.concatenate([*(write.words for write in writes), request.words]))
+        stream = self._backend.exchange(np.concatenate([request.words for request in (*writes, *requests)]))
         # Cleared only now: a backend that dies has not taken them.
         self._posted.clear()
-        at = 0
-        for write in writes:
-            _, at = take(stream, write, at, 0)
-        answers, _ = take(stream, request, at, first_tag)
-        return answers
+        at, answers = 0, []
+        for request in (*writes, *requests):
+            answer, at = take(stream, request, at)
+            answers.append(answer)
+        return answers[len(writes) :]
 
     def _identify(self) -> None:
         expected = [register for register in global_registers(self.cfg) if register.constant is not None]
         # Without a second try: a backend that dies this early is no use.
-        values = self._send(_read_request(Region.REGISTERS, 0, expected[-1].offset + 1), 0)[0]
+        values = self._send(_read_request(Region.REGISTERS, 0, expected[-1].offset + 1))[0][0]
         for register in expected:
             value = int(values[register.offset])
             if value != register.constant:

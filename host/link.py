@@ -18,6 +18,7 @@ STATUS_TEXT = {
     Status.BAD_OPCODE: "there is no such opcode",
     Status.BAD_ADDRESS: "there is no such region, or the range goes past its end",
     Status.DENIED: "the region cannot be read, or the register or region cannot be written",
+    Status.BAD_LABEL: "the label is no output neuron",
 }
 
 
@@ -35,33 +36,39 @@ def frames(
     payload: NDArray[np.uint32],
     lengths: NDArray[np.int64],
     first_tag: int = 0,
+    labels: NDArray[np.uint32] | None = None,
 ) -> NDArray[np.uint64]:
     """Frames with one opcode as link words.
 
     Parameters
     ----------
     addresses
-        uint32 ``(n,)``: address or, for RUN, seed of each frame.
+        uint32 ``(n,)``: address or, for RUN and LEARN, seed of each frame.
     payload
-        uint32: the payloads one after the other.
+        uint32: the payloads one after the other, without labels.
     lengths
-        int64 ``(n,)``: payload words of each frame.
+        int64 ``(n,)``: payload words of each frame, without labels.
     first_tag
         Tag of the first frame; the others count on, modulo 256.
+    labels
+        uint32 ``(n,)``: for LEARN, what precedes the payload of each frame.
     """
     n = len(addresses)
+    head = 2 if labels is None else 3
     starts = np.zeros(n, np.int64)
-    np.cumsum(lengths[:-1] + 3, out=starts[1:])
-    words = np.empty(len(payload) + 3 * n, np.uint32)
-    ends = starts + lengths + 2
+    np.cumsum(lengths[:-1] + head + 1, out=starts[1:])
+    words = np.empty(len(payload) + (head + 1) * n, np.uint32)
+    ends = starts + lengths + head
     tags = (first_tag + np.arange(n)) & 0xFF
-    words[starts] = int(opcode) << 24 | tags << 16 | lengths
+    words[starts] = int(opcode) << 24 | tags << 16 | lengths + head - 2
     words[starts + 1] = addresses
+    if labels is not None:
+        words[starts + 2] = labels
     if n and (lengths == lengths[0]).all():
-        words.reshape(n, -1)[:, 2:-1] = payload.reshape(n, -1)
+        words.reshape(n, -1)[:, head:-1] = payload.reshape(n, -1)
     else:
         body = np.ones(len(words), bool)
-        body[starts] = body[starts + 1] = body[ends] = False
+        body[starts[:, None] + np.arange(head)] = body[ends] = False
         words[body] = payload
     words[ends] = crc_of(words, starts, ends)
     stream = words.astype(np.uint64)
@@ -83,19 +90,20 @@ class Request:
     addresses: NDArray[np.uint32]
     answer_length: int
     """Payload words of each answer."""
+    first_tag: int = 0
 
 
 def describe(opcode: int, address: int) -> str:
     """Opcode and address in words."""
     name = Opcode(opcode).name if opcode in list(Opcode) else f"opcode 0x{opcode:02X}"
-    if opcode == Opcode.RUN:
+    if opcode in (Opcode.RUN, Opcode.LEARN):
         return f"{name} (seed 0x{address:08X})"
     region, offset = address >> REGION_SHIFT, address & ((1 << REGION_SHIFT) - 1)
     where = Region(region).name if region in list(Region) else f"region 0x{region:02X}"
     return f"{name} at {where} + 0x{offset:X}"
 
 
-def take(stream: NDArray[np.uint64], request: Request, at: int, first_tag: int) -> tuple[NDArray[np.uint32], int]:
+def take(stream: NDArray[np.uint64], request: Request, at: int) -> tuple[NDArray[np.uint32], int]:
     """Payloads of the answers to `request`, which start at word `at` of `stream`.
 
     Returns
@@ -118,12 +126,12 @@ def take(stream: NDArray[np.uint64], request: Request, at: int, first_tag: int) 
         marks = (table >> np.uint64(32)).astype(bool)
         shaped = bool(marks[:, -1].all()) and not marks[:, :-1].any()
     if not shaped:
-        _explain(stream[at:], request, first_tag)
+        _explain(stream[at:], request)
     words = table.astype(np.uint32)
     starts = np.arange(n, dtype=np.int64) * length
     if not np.array_equal(crc_of(words.reshape(-1), starts, starts + length - 1), words[:, -1]):
         raise LinkError("an answer of the chip has a wrong CRC")
-    tags = (first_tag + np.arange(n)) & 0xFF
+    tags = (request.first_tag + np.arange(n)) & 0xFF
     expected = (int(request.opcode) | ANSWER) << 24 | tags << 16
     wrong = np.flatnonzero(words[:, 0] != expected)
     if len(wrong):
@@ -131,13 +139,13 @@ def take(stream: NDArray[np.uint64], request: Request, at: int, first_tag: int) 
     return words[:, 1:-1], end
 
 
-def _explain(stream: NDArray[np.uint64], request: Request, first_tag: int) -> None:
+def _explain(stream: NDArray[np.uint64], request: Request) -> None:
     """Raise the error for answers of unexpected lengths: a refusal is shorter than the answer hoped for."""
     ends = np.flatnonzero(stream >> np.uint64(32)) + 1
     start = 0
     for index, end in enumerate(ends[: len(request.addresses)].tolist()):
         header = int(stream[start]) & 0xFFFFFFFF
-        expected = (int(request.opcode) | ANSWER) << 24 | ((first_tag + index) & 0xFF) << 16
+        expected = (int(request.opcode) | ANSWER) << 24 | ((request.first_tag + index) & 0xFF) << 16
         if header != expected:
             words = stream[start:end].astype(np.uint32)
             if zlib.crc32(words[:-1].astype("<u4").tobytes()) != int(words[-1]):

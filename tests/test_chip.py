@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_reference import make_frame
 
 from host import Chip, Die, Events, Network
 from host.chip import sample_seeds
 from host.errors import BackendError, ChipError, ChipMismatch, DieError, EventsError, LinkError, NetworkError, UserError
-from host.link import LAST, frame
+from host.link import LAST, frame, frames
 from pymodel import GoldenChip
 from rtl.config import ChipConfig
 from rtl.registers import Opcode, Region
 
 CFG = ChipConfig((10, 7, 3), lanes=4)
+LEARNING = ChipConfig((10, 7, 5, 3), lanes=4, weight_bits=6, learning=True)
 
 
 def random_network(cfg: ChipConfig = CFG, seed: int = 0, **constants: Any) -> Network:
@@ -33,6 +35,19 @@ def images(n: int = 12, cfg: ChipConfig = CFG, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, cfg.n_in)).astype(np.uint8)
 
 
+def learning_network(seed: int = 0, **options: Any) -> Network:
+    rng = np.random.default_rng(seed)
+    return Network(
+        **{
+            "weights": [rng.integers(-8, 9, shape) for shape in LEARNING.shapes],
+            "thresholds": 0, "decay_syn": 4096, "decay_mem": 4096, "shift": 0, "reset": "none",
+            "gate_centre": 16, "gate_window": 32, "fire": ("stochastic", "stochastic", "winner"), "fire_bits": 5,
+            "noise": "flat", "noise_shift": 3, "gradient_bits": 3, "rate": 1 << 16,
+            **options,
+        }
+    )  # fmt: skip
+
+
 @pytest.fixture
 def chip() -> Chip:
     chip = Chip(CFG)
@@ -40,13 +55,34 @@ def chip() -> Chip:
     return chip
 
 
+@pytest.fixture
+def learner() -> Chip:
+    chip = Chip(LEARNING)
+    chip.load(learning_network())
+    return chip
+
+
+LABELS = np.arange(12) % 3
+EVERYTHING = ("raster", "gate", "gradient")
+
+
 def equal(a: Any, b: Any) -> bool:
     return all(
         np.array_equal(x, y)
-        for name in ("counts", "first_spike", "raster", "gate")
+        for name in ("counts", "first_spike", "raster", "gate", "positive", "negative", "gradient")
         for x, y in zip(getattr(a, name), getattr(b, name), strict=True)
     ) and all(
-        np.array_equal(getattr(a, name), getattr(b, name)) for name in ("potential_sum", "cycles", "input_spikes")
+        np.array_equal(getattr(a, name), getattr(b, name))
+        for name in ("potential_sum", "winners", "cycles", "input_spikes")
+    )
+
+
+def same_weights(a: Chip, b: Chip) -> bool:
+    """The two chips hold the same weights, and each host knows what its chip holds."""
+    return all(
+        np.array_equal(x, y)
+        for other in (b.weights(), a.network.weights, b.network.weights)
+        for x, y in zip(a.weights(), other, strict=True)
     )
 
 
@@ -281,6 +317,226 @@ def test_a_refused_write_is_named(chip: Chip) -> None:
     with pytest.raises(ChipError, match=r"refused WRITE at WEIGHT \+ 0xFFFFF with BAD_ADDRESS: "):
         chip.flush()
     chip.run(images(), 3)
+
+
+# ---- learning ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [4, 0, 2], []])
+def test_the_label_precedes_the_payload(lengths: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    payloads = [rng.integers(0, 1 << 32, n).astype(np.uint32) for n in lengths]
+    labels, seeds = np.arange(3, dtype=np.uint32)[: len(lengths)], np.arange(7, 10, dtype=np.uint32)[: len(lengths)]
+    flat = np.concatenate([np.zeros(0, np.uint32), *payloads])
+    got = frames(Opcode.LEARN, seeds, flat, np.array(lengths, np.int64), 255, labels)
+    expected = [
+        make_frame(Opcode.LEARN, int(seed), [int(label), *payload.tolist()], (255 + k) % 256)
+        for k, (seed, label, payload) in enumerate(zip(seeds, labels, payloads, strict=True))
+    ]
+    assert got.tolist() == [word for words in expected for word in words]
+
+
+def test_learning_is_what_the_recorded_spikes_say(learner: Chip) -> None:
+    raster = np.random.default_rng(3).random((12, 15, 10)) < 0.4
+    weights = [matrix.astype(int) for matrix in learner.network.weights]
+    out = learner.learn(Events.from_dense(raster), LABELS, 15, seed=2, record=EVERYTHING)
+    for layer, size in enumerate(LEARNING.neuron_layers):
+        gradient = out.gradient[layer]
+        assert gradient.shape == (12, 15, size)
+        assert gradient.dtype == np.int8
+        assert np.array_equal((gradient == 1).sum(axis=1), out.positive[layer])
+        assert np.array_equal((gradient == -1).sum(axis=1), out.negative[layer])
+        assert out.positive[layer].dtype == out.negative[layer].dtype == np.int32
+        assert np.array_equal(out.raster[layer].sum(axis=1), out.counts[layer])
+        if layer < 2:
+            assert not (gradient[~out.gate[layer]]).any()
+    # Errors are one winner and one label, wherever they differ.
+    winner = out.raster[2].argmax(axis=2)
+    assert (out.raster[2].sum(axis=2) == 1).all()
+    assert np.array_equal(out.winners, out.counts[2])
+    expected = np.eye(3, dtype=int)[winner] - np.eye(3, dtype=int)[LABELS][:, None]
+    assert np.array_equal(out.gradient[2], expected)
+    # At rate 1 every coincidence of a spike and a gradient spike is a step of one.
+    sources = [raster, *out.raster[:2]]
+    for sample in range(12):
+        for t in range(15):
+            for layer, (source, gradient) in enumerate(zip(sources, out.gradient, strict=True)):
+                weights[layer] = np.clip(
+                    weights[layer] - np.outer(source[sample, t], gradient[sample, t]), *LEARNING.weight_range
+                )
+    for learned, matrix in zip(learner.network.weights, weights, strict=True):
+        assert np.array_equal(learned, matrix)
+    assert learner.stats.gradient_spikes == sum(int(np.abs(gradient.astype(int)).sum()) for gradient in out.gradient)
+    plain = learner.run(Events.from_dense(raster), 15)
+    assert plain.positive == plain.negative == plain.gradient == []
+    assert np.array_equal(plain.winners.sum(axis=1), np.full(12, 15))
+
+
+def test_learned_weights_are_known_to_the_host() -> None:
+    with Chip(LEARNING) as chip, Chip(LEARNING) as other:
+        chip.load(learning_network())
+        before = chip.network
+        chip.learn(images(), LABELS, 10)
+        after = chip.network
+        assert after != before
+        assert after == before.replace(weights=after.weights)
+        assert all(np.array_equal(a, b) for a, b in zip(chip.weights(), after.weights, strict=True))
+        other.load(after)
+        chip.update(0, [1, 2], 3, 7)
+        other.update(0, [1, 2], 3, 7)
+        assert same_weights(chip, other)
+        assert equal(chip.learn(images(), LABELS, 10, seed=1), other.learn(images(), LABELS, 10, seed=1))
+        assert same_weights(chip, other)
+        chip.load(before)
+        other.load(before)
+        assert same_weights(chip, other)
+
+
+def test_only_the_chosen_layers_learn(learner: Chip) -> None:
+    before = learner.network
+    frozen = learner.learn(images(), LABELS, 10, layers=(), record="gradient")
+    assert learner.network == before
+    assert all(np.array_equal(a, b) for a, b in zip(learner.weights(), before.weights, strict=True))
+    assert frozen.positive[0].any()
+    assert equal(learner.learn(images(), LABELS, 10, layers=(), record="gradient"), frozen)
+    learner.learn(images(), LABELS, 10, layers=[1])
+    changed = [not np.array_equal(a, b) for a, b in zip(learner.network.weights, before.weights, strict=True)]
+    assert changed == [False, True, False]
+    assert learner.network == before.replace(weights=learner.weights())
+
+
+def test_a_rate_of_zero_changes_nothing(learner: Chip) -> None:
+    learner.load(learning_network(rate=0))
+    out = learner.learn(images(), LABELS, 10)
+    assert out.positive[0].any()
+    assert learner.network == learning_network(rate=0)
+
+
+def test_learning_in_several_exchanges_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Chip(LEARNING) as whole, Chip(LEARNING) as cut:
+        for each in (whole, cut):
+            each.load(learning_network())
+        expected = whole.learn(images(), LABELS, 10, seed=5, encoding="bernoulli", record=EVERYTHING)
+        monkeypatch.setattr("host.chip.CHUNK_SAMPLES", 5)
+        found = cut.learn(images(), LABELS, 10, seed=5, encoding="bernoulli", record=EVERYTHING)
+        assert equal(found, expected)
+        assert same_weights(whole, cut)
+        assert cut.learn(np.zeros((0, 10), np.uint8), [], 10, record=EVERYTHING).gradient[0].shape == (0, 10, 7)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before it learned", "after it learned"])
+def test_a_backend_that_dies_while_learning_loses_nothing(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mortal(Recorder):
+        """Dies in the second exchange of LEARN frames."""
+
+        learned = 0
+
+        def exchange(self, words: np.ndarray) -> np.ndarray:
+            opcodes = (words[[0, *(np.flatnonzero(words >> np.uint64(32))[:-1] + 1)]] >> np.uint64(24)) & np.uint64(
+                0xFF
+            )
+            self.learned += bool((opcodes == Opcode.LEARN).any())
+            dies = self.learned == 2
+            answer = super().exchange(words) if late or not dies else words
+            if dies:
+                self.learned += 1
+                raise Recorder.Died("killed by a test")
+            return answer
+
+    monkeypatch.setattr("host.chip.CHUNK_SAMPLES", 4)
+    with Chip(LEARNING, backend=Mortal(LEARNING)) as chip, Chip(LEARNING) as safe:
+        for each in (chip, safe):
+            each.load(learning_network())
+            each.update(2, 1, 1, 5)
+        expected = safe.learn(images(), LABELS, 10, seed=2, record=EVERYTHING)
+        with pytest.warns(RuntimeWarning, match="killed by a test"):
+            found = chip.learn(images(), LABELS, 10, seed=2, record=EVERYTHING)
+        assert equal(found, expected)
+        assert same_weights(chip, safe)
+        assert equal(chip.run(images(), 10), safe.run(images(), 10))
+        assert chip.stats == safe.stats
+
+
+def test_an_interrupted_exchange_of_learning_never_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Impatient(Recorder):
+        """Ctrl-C arrives when the chip has learned and before the answer is there."""
+
+        armed = False
+
+        def exchange(self, words: np.ndarray) -> np.ndarray:
+            answer = super().exchange(words)
+            if self.armed:
+                self.armed = False
+                raise KeyboardInterrupt
+            return answer
+
+    backend = Impatient(LEARNING)
+    with Chip(LEARNING, backend=backend) as chip, Chip(LEARNING) as safe:
+        for each in (chip, safe):
+            each.load(learning_network())
+        chip.flush()
+        backend.armed = True
+        with pytest.raises(KeyboardInterrupt):
+            chip.learn(images(), LABELS, 10)
+        assert chip.network == learning_network()
+        assert equal(chip.learn(images(), LABELS, 10), safe.learn(images(), LABELS, 10))
+        assert same_weights(chip, safe)
+
+
+def test_a_refused_label_is_named(learner: Chip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Chip, "_labels", lambda self, labels, n: np.asarray(labels, np.uint32))
+    with pytest.raises(ChipError, match=r"refused LEARN \(seed 0x.*\) with BAD_LABEL: the label is no output neuron"):
+        learner.learn(images(1), [3], 10)
+    assert learner.network == learning_network()
+
+
+BAD_LEARNING: list[tuple[str, Any, str]] = [
+    ("missing", lambda c: c.learn(images(), None, 5), "labels are missing: must be 12 integers from 0 to 2"),
+    ("few", lambda c: c.learn(images(), LABELS[:-1], 5), r"shape \(11,\): must be 12 integers"),
+    ("many", lambda c: c.learn(images(1), [0, 1], 5), r"shape \(2,\): must be 1 integers"),
+    ("column", lambda c: c.learn(images(), LABELS[:, None], 5), r"shape \(12, 1\)"),
+    ("float", lambda c: c.learn(images(), LABELS / 1.0, 5), "type float64"),
+    ("nan", lambda c: c.learn(images(), np.full(12, np.nan), 5), "type float64"),
+    ("bool", lambda c: c.learn(images(), LABELS > 0, 5), "type bool"),
+    ("text", lambda c: c.learn(images(), list("abcabcabcabc"), 5), "must be 12 integers"),
+    ("ragged", lambda c: c.learn(images(), [[1], [1, 2]], 5), "unequal length"),
+    ("negative", lambda c: c.learn(images(), LABELS - 1, 5), "values from -1 to 1: must be 12 integers from 0 to 2"),
+    ("large", lambda c: c.learn(images(), LABELS + 1, 5), "values from 1 to 3: must be 12 integers from 0 to 2"),
+    ("layer", lambda c: c.learn(images(), LABELS, 5, layers=[3]), "layer = 3: must be an integer from 0 to 2"),
+    ("layers", lambda c: c.learn(images(), LABELS, 5, layers=1), "layers = 1: must be None or a sequence"),
+    ("layers text", lambda c: c.learn(images(), LABELS, 5, layers="0"), "layer = '0'"),
+    ("steps", lambda c: c.learn(images(), LABELS, 0), "steps = 0"),
+    ("encoding", lambda c: c.learn(images(), LABELS, 5, encoding="x"), "encoding = 'x'"),
+    ("record", lambda c: c.learn(images(), LABELS, 5, record="x"), "'x': must be among raster, gate, gradient"),
+    ("run", lambda c: c.run(images(), 5, record="gradient"), r"'gradient': only learn\(\) has gradients"),
+    ("events", lambda c: c.learn(Events([[5]], [[0]]), [0], 5), "time step 5"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), [row[1:] for row in BAD_LEARNING], ids=[row[0] for row in BAD_LEARNING])
+def test_wrong_calls_of_learn_are_refused_in_a_sentence(call: Any, message: str) -> None:
+    recorder = Recorder(LEARNING)
+    with Chip(LEARNING, backend=recorder) as learner:
+        learner.load(learning_network())
+        learner.flush()
+        sent = len(recorder.sent)
+        with pytest.raises(UserError, match=message) as caught:
+            call(learner)
+        assert "\n" not in str(caught.value)
+        assert len(recorder.sent) == sent
+        assert learner.network == learning_network()
+
+
+def test_chips_and_networks_that_cannot_learn(chip: Chip, learner: Chip) -> None:
+    with pytest.raises(UserError, match=r"no learning hardware: learn\(\) needs ChipConfig\(learning=True\)"):
+        chip.learn(images(), LABELS, 5)
+    with pytest.raises(NetworkError, match="needs a chip with learning hardware"):
+        chip.load(random_network(rate=1))
+    learner.load(learning_network(fire="threshold", noise="none"))
+    with pytest.raises(UserError, match="last layer's fire = 'threshold': must be 'winner'"):
+        learner.learn(images(), LABELS, 5)
+    with pytest.raises(NetworkError, match="only the last layer can be 'winner'"):
+        learner.load(learning_network(fire="winner"))
 
 
 BAD_CALLS: list[tuple[str, Any, type[Exception], str]] = [
