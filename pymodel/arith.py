@@ -8,13 +8,13 @@ DECAY_BITS = 12
 """Decay constants count in 1/4096."""
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def sat(value: int, low: int, high: int) -> int:
     """Clip `value` to ``low..high``."""
     return min(max(value, low), high)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def decay(value: int, factor: int) -> int:
     """What is left of `value` after one step: ``value - round(value * factor / 4096)``, halves rounded up."""
     return value - ((value * factor + 2048) >> DECAY_BITS)

@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymodel.link import Frames, answers, split
-from pymodel.sequencer import Control, Sequencer, Trace
+from pymodel.sequencer import Control, Samples, Sequencer, Trace
 from pymodel.synapses import LINK_MASK, Synapses
 from rtl.config import ChipConfig
 from rtl.registers import (
-    LAYER_OFFSET,
     LAYER_STRIDE,
+    MODE_FIRE,
     MODE_FIRE_ONCE,
     MODE_GATE_AT_THRESHOLD,
     MODE_RESET,
+    NOISE_KIND,
+    NOISE_SHIFT,
     RECORD_GATE,
+    RECORD_GRADIENT,
     RECORD_RASTER,
     REGION_SHIFT,
     REGISTER_SPACE,
@@ -33,9 +36,7 @@ from rtl.registers import (
 OFFSET_MASK = (1 << REGION_SHIFT) - 1
 _NO_WORDS = np.zeros((1, 0), np.uint32)
 
-Runner = Callable[
-    [Control, NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.uint32]
-]
+Runner = Callable[[Control, Samples], NDArray[np.uint32]]
 
 
 class GoldenChip:
@@ -84,14 +85,8 @@ class GoldenChip:
         """Like :meth:`exchange`, and the inside of every sample that was run, in order (slow; for lockstep checks)."""
         traces: list[Trace] = []
 
-        def run(
-            control: Control,
-            words: NDArray[np.uint32],
-            starts: NDArray[np.int64],
-            lengths: NDArray[np.int64],
-            seeds: NDArray[np.int64],
-        ) -> NDArray[np.uint32]:
-            out, inside = self._sequencer.trace(control, words, starts, lengths, seeds)
+        def run(control: Control, samples: Samples) -> NDArray[np.uint32]:
+            out, inside = self._sequencer.trace(control, samples)
             traces.extend(inside)
             return out
 
@@ -106,32 +101,42 @@ class GoldenChip:
         stream = np.concatenate([self._pending, words]) if len(self._pending) else np.asarray(words, np.uint64)
         frames, rest = split(stream, self.cfg.link_depth)
         self._pending = rest.copy()
-        # Successive RUN frames form one batch; everything else is handled alone.
-        is_run = (frames.opcode == Opcode.RUN) & (frames.status == Status.OK)
-        edges = np.flatnonzero(~(is_run[1:] & is_run[:-1])) + 1
-        bounds = [0, *edges.tolist(), len(is_run)] if len(is_run) else []
+        if not self.cfg.learning:
+            frames.status[(frames.opcode == Opcode.LEARN) & (frames.status == Status.OK)] = Status.BAD_OPCODE
+        # Successive RUN frames form one batch, so do successive LEARN frames; everything else is handled alone.
+        is_sample = np.isin(frames.opcode, (Opcode.RUN, Opcode.LEARN)) & (frames.status == Status.OK)
+        alike = is_sample[1:] & is_sample[:-1] & (frames.opcode[1:] == frames.opcode[:-1])
+        bounds = [0, *(np.flatnonzero(~alike) + 1).tolist(), len(is_sample)] if len(is_sample) else []
         result = [
-            self._run_frames(frames, a, b, run) if is_run[a] else self._frame(frames, a) for a, b in pairwise(bounds)
+            self._sample_frames(frames, a, b, run) if is_sample[a] else self._frame(frames, a)
+            for a, b in pairwise(bounds)
         ]
         return np.concatenate(result) if result else np.zeros(0, np.uint64)
 
-    def _run_frames(self, frames: Frames, begin: int, end: int, run: Runner) -> NDArray[np.uint64]:
+    def _sample_frames(self, frames: Frames, begin: int, end: int, run: Runner) -> NDArray[np.uint64]:
         control = self._control()
         part = slice(begin, end)
-        starts, lengths = frames.start[part] + 2, frames.stop[part] - frames.start[part] - 3
-        fits = np.ones(end - begin, bool)
-        if control.encoding < Encoding.EVENTS:
-            fits = lengths == self.cfg.pixel_words
-        payload = run(control, frames.words, starts[fits], lengths[fits], frames.address[part][fits])
+        learn = int(frames.opcode[begin]) == Opcode.LEARN
+        starts = frames.start[part] + 2 + learn
+        lengths = frames.stop[part] - frames.start[part] - 3 - learn
+        labels = frames.words[starts - 1].astype(np.int64)
+        status = np.full(end - begin, Status.OK, np.int64)
+        if learn:
+            status[labels >= self.cfg.n_out] = Status.BAD_LABEL
+        fits = lengths == self.cfg.pixel_words if control.encoding < Encoding.EVENTS else lengths >= 0
+        status[~fits] = Status.BAD_LENGTH
+        good = status == Status.OK
+        payload = run(
+            control,
+            Samples(frames.words, starts[good], lengths[good], frames.address[part][good], labels[good], learn),
+        )
         opcode, tag = frames.opcode[part], frames.tag[part]
-        if fits.all():
-            return answers(opcode, tag, np.zeros_like(tag), payload)
+        if good.all():
+            return answers(opcode, tag, status, payload)
         parts, row = [], 0
-        for k, ok in enumerate(fits.tolist()):
-            status = np.array([Status.OK if ok else Status.BAD_LENGTH], np.int64)
-            parts.append(
-                answers(opcode[k : k + 1], tag[k : k + 1], status, payload[row : row + 1] if ok else _NO_WORDS)
-            )
+        for k, ok in enumerate(good.tolist()):
+            one = slice(k, k + 1)
+            parts.append(answers(opcode[one], tag[one], status[one], payload[row : row + 1] if ok else _NO_WORDS))
             row += ok
         return np.concatenate(parts)
 
@@ -209,26 +214,37 @@ class GoldenChip:
 
     def _control(self) -> Control:
         value = self._values
-        n_layers = len(self.cfg.neuron_layers)
-        names = (
-            "DECAY_SYN", "DECAY_MEM", "SHIFT", "MODE", "RESET_AMOUNT", "REFRACTORY", "GATE_CENTRE", "GATE_WINDOW",
-        )  # fmt: skip
-        base = LAYER_OFFSET + LAYER_STRIDE * np.arange(n_layers)
-        layer = {name: value[base + self._offset[f"L0_{name}"] - LAYER_OFFSET] for name in names}
+        layers = np.arange(len(self.cfg.neuron_layers))
+
+        def layer(name: str) -> NDArray[np.int64]:
+            offset = self._offset.get(f"L0_{name}")
+            return np.zeros_like(layers) if offset is None else value[offset + LAYER_STRIDE * layers]
+
+        mode, noise = layer("MODE"), layer("NOISE")
         record = int(value[self._offset["RECORD"]])
+        enable = int(value[self._offset["LEARN_ENABLE"]]) if self.cfg.learning else 0
         return Control(
             steps=max(1, int(value[self._offset["STEPS"]])),
             encoding=int(value[self._offset["ENCODING"]]),
             raster=bool(record >> RECORD_RASTER & 1),
             gate=bool(record >> RECORD_GATE & 1),
-            shift=layer["SHIFT"],
-            decay_syn=layer["DECAY_SYN"],
-            decay_mem=layer["DECAY_MEM"],
-            reset=layer["MODE"] >> MODE_RESET & 3,
-            reset_amount=layer["RESET_AMOUNT"],
-            refractory=layer["REFRACTORY"],
-            fire_once=layer["MODE"] >> MODE_FIRE_ONCE & 1,
-            gate_at_threshold=layer["MODE"] >> MODE_GATE_AT_THRESHOLD & 1,
-            gate_centre=layer["GATE_CENTRE"],
-            gate_window=layer["GATE_WINDOW"],
+            gradient=bool(record >> RECORD_GRADIENT & 1),
+            shift=layer("SHIFT"),
+            decay_syn=layer("DECAY_SYN"),
+            decay_mem=layer("DECAY_MEM"),
+            reset=mode >> MODE_RESET & 3,
+            reset_amount=layer("RESET_AMOUNT"),
+            refractory=layer("REFRACTORY"),
+            fire_once=mode >> MODE_FIRE_ONCE & 1,
+            gate_at_threshold=mode >> MODE_GATE_AT_THRESHOLD & 1,
+            gate_centre=layer("GATE_CENTRE"),
+            gate_window=layer("GATE_WINDOW"),
+            fire=mode >> MODE_FIRE & 3,
+            fire_bits=layer("FIRE_BITS"),
+            noise_shift=noise >> NOISE_SHIFT & 15,
+            noise_kind=noise >> NOISE_KIND & 3,
+            gradient_bits=layer("GRADIENT_BITS"),
+            rate=layer("RATE"),
+            forward_shift=layer("FORWARD_SHIFT"),
+            enabled=enable >> layers & 1,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ LINE_BITS = 20
 NOISE_BITS = 16
 NEUTRAL_SYNAPSE = DIE_NEUTRAL_GAIN | DIE_NEUTRAL_GAIN << GAIN_BITS
 NEUTRAL_NEURON = DIE_NEUTRAL_RATIO | DIE_NEUTRAL_RATIO << 16
-_INT32 = np.iinfo(np.int32)
+INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 
 
 def neutral_globals() -> NDArray[np.int64]:
@@ -41,16 +43,40 @@ def signed(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
     return ((values & ((1 << bits) - 1)) ^ half) - half
 
 
+@njit(cache=True, nogil=True)
+def synapse(weight: int, word: int, shift: int, table: NDArray[np.int64]) -> int:
+    """Effective weight: transfer, gain and shift of one weight (or bias) with its DIE_SYNAPSE (or DIE_BIAS) `word`."""
+    line = 4 * (word >> (2 * GAIN_BITS))
+    a = abs(weight)
+    f = min(16 * a, ((a * table[line]) >> 4) + table[line + 1], table[line + 2])
+    field = word >> GAIN_BITS if weight < 0 else word
+    half = 1 << (GAIN_BITS - 1)
+    g = ((field & (2 * half - 1)) ^ half) - half
+    p = (-f if weight < 0 else f) * g
+    return min(max(((p << shift) + 2048) >> 12, INT32_MIN), INT32_MAX)
+
+
+@njit(cache=True, nogil=True)
+def _distort(
+    weights: NDArray[np.int64],
+    words: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    table: NDArray[np.int64],
+    out: NDArray[np.int32],
+) -> None:
+    for i in range(len(weights)):
+        out[i] = synapse(weights[i], words[i], shift[i], table)
+
+
 def distort(
-    weights: NDArray[np.int64], words: NDArray[np.int64], shift: NDArray[np.int64], table: NDArray[np.int64]
+    weights: NDArray[Any], words: NDArray[np.int64], shift: NDArray[np.int64] | np.int64, table: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """Effective weights or biases: transfer, gain and shift of values with their DIE_SYNAPSE or DIE_BIAS `words`."""
-    a, negative = np.abs(weights), weights < 0
-    line = 4 * (words >> (2 * GAIN_BITS))
-    f = np.minimum(np.minimum(16 * a, ((a * table[line]) >> 4) + table[line + 1]), table[line + 2])
-    g = signed(np.where(negative, words >> GAIN_BITS, words), GAIN_BITS)
-    p = np.where(negative, -f, f) * g
-    return np.clip(((p << shift) + 2048) >> 12, _INT32.min, _INT32.max).astype(np.int32)
+    """Effective weights or biases, see :func:`synapse`."""
+    shape = np.shape(weights)
+    flat = lambda values: np.ascontiguousarray(np.broadcast_to(values, shape), np.int64).reshape(-1)  # noqa: E731
+    out = np.empty(np.size(weights), np.int32)
+    _distort(flat(weights), flat(words), flat(shift), table, out)
+    return out.reshape(shape)
 
 
 def thresholds(theta: NDArray[np.int64], words: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
@@ -63,9 +89,9 @@ def leaks(decay_mem: NDArray[np.int64], words: NDArray[np.int64]) -> NDArray[np.
     return np.clip((decay_mem * (words >> 16) + 512) >> 10, 0, 4096)
 
 
-@njit(cache=True, nogil=True)
-def noise(bank: NDArray[np.int64], lane: int, amplitude: int) -> int:
+@njit(nogil=True)
+def noise(draws: NDArray[np.int64], lane: int, amplitude: int) -> int:
     """Membrane noise of one neuron: the sum of four nibbles, centred, times `amplitude` / 16."""
-    r = draw16(bank, lane)
+    r = draw16(draws, lane)
     nibbles = (r & 15) + ((r >> 4) & 15) + ((r >> 8) & 15) + (r >> 12)
     return ((nibbles - 30) * amplitude + 8) >> 4

@@ -15,14 +15,14 @@ RATE_START = 128
 """Start of the rate accumulator: half of its overflow, so that the number of spikes is rounded, not cut."""
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def unpack_pixels(words: NDArray[np.uint32], start: int, n_in: int, pixels: NDArray[np.int64]) -> None:
     """Intensities of one sample, four to a link word, lowest byte first."""
     for j in range(n_in):
         pixels[j] = (np.int64(words[start + (j >> 2)]) >> (8 * (j & 3))) & 0xFF
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def encode_rate(
     pixels: NDArray[np.int64],
     lit: NDArray[np.int64],
@@ -41,21 +41,26 @@ def encode_rate(
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def encode_bernoulli(pixels: NDArray[np.int64], lanes: int, bank: NDArray[np.int64], active: NDArray[np.int64]) -> int:
     """Input j spikes if the top byte of its draw is below its intensity; the bank advances after every input word."""
     n = 0
     n_in = len(pixels)
     for first in range(0, n_in, lanes):
-        for j in range(first, min(first + lanes, n_in)):
-            if (draw16(bank, j - first) >> 8) < pixels[j]:
+        last = min(first + lanes, n_in)
+        lit = 0
+        for j in range(np.uint64(first), np.uint64(last)):
+            lit |= pixels[j]
+        # Dark words, most of an image, cost only the advance.
+        if lit != 0:
+            for j in range(first, last):
                 active[n] = j
-                n += 1
+                n += (draw16(bank, j - first) >> 8) < pixels[j]
         advance(bank)
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def take_events(
     words: NDArray[np.uint32],
     start: int,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pymodel.arith import decay, sat
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def add_rows(
     total: NDArray[np.int32] | NDArray[np.int64],
     bias: NDArray[np.int32],
@@ -42,7 +42,7 @@ def add_rows(
             total[i] += weights[row + i]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def integrate(
     current: NDArray[np.int64],
     membrane: NDArray[np.int64],
@@ -51,31 +51,11 @@ def integrate(
     total: NDArray[np.int32] | NDArray[np.int64],
     decay_syn: int,
     leak: NDArray[np.int64],
-    low: int,
-    high: int,
-) -> None:
-    """Current and membrane of a layer without membrane noise."""
-    for i in range(n):
-        k = base + i
-        updated = sat(decay(current[k], decay_syn) + total[i], low, high)
-        current[k] = updated
-        membrane[k] = sat(decay(membrane[k], leak[k]) + updated, low, high)
-
-
-@njit(cache=True, nogil=True)
-def integrate_noisy(
-    current: NDArray[np.int64],
-    membrane: NDArray[np.int64],
-    base: np.uint64,
-    n: np.uint64,
-    total: NDArray[np.int32] | NDArray[np.int64],
-    decay_syn: int,
-    leak: NDArray[np.int64],
-    low: int,
-    high: int,
     noise: NDArray[np.int64],
+    low: int,
+    high: int,
 ) -> None:
-    """The same with `noise` added before the membrane saturates."""
+    """Current and membrane of a layer; the membrane `noise` of its neurons is added before the membrane saturates."""
     for i in range(n):
         k = base + i
         updated = sat(decay(current[k], decay_syn) + total[i], low, high)
@@ -83,7 +63,25 @@ def integrate_noisy(
         membrane[k] = sat(decay(membrane[k], leak[k]) + updated + noise[i], low, high)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
+def open_gates(
+    membrane: NDArray[np.int64],
+    threshold: NDArray[np.int64],
+    base: np.uint64,
+    n: np.uint64,
+    centre: int,
+    window: int,
+    relative: int,
+    gates: NDArray[np.int64],
+) -> None:
+    """Gates of a layer, 1 if open; `centre` counts from the threshold if `relative` is set."""
+    for i in range(n):
+        k = base + i
+        middle = centre + threshold[k] if relative else centre
+        gates[k] = abs(membrane[k] - middle) < window
+
+
+@njit(nogil=True)
 def reset_membrane(value: int, mode: int, amount: int, low: int, high: int) -> int:
     """Membrane after a spike; mode 1 to zero, 2 subtract, all others leave it."""
     if mode == 1:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 MASK = 0xFFFFFFFF
 WEYL = 0x9E3779B9
 DISCARDED_ROUNDS = 4
+DRAW_BITS = 16
+"""Bits of a random number."""
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def mix(h: int) -> int:
     """One round of the seeding sequence; takes and returns 32 bits."""
     h = (h + WEYL) & MASK
@@ -26,7 +28,7 @@ def mix(h: int) -> int:
     return (h + (h << 15)) & MASK
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def xorshift(s: int) -> int:
     """The state that follows `s` (32 bits, not zero)."""
     s ^= (s << 13) & MASK
@@ -34,28 +36,39 @@ def xorshift(s: int) -> int:
     return s ^ ((s << 5) & MASK)
 
 
-@njit(cache=True, nogil=True)
-def seed_banks(seed: int, input_bank: NDArray[np.int64], core_bank: NDArray[np.int64]) -> None:
-    """Fill both banks (the core bank may be empty) from a sample's `seed`, generators of the highest lanes first."""
+@njit(nogil=True)
+def seed_banks(seed: int, *banks: NDArray[np.int64]) -> None:
+    """Fill the banks (any may be empty), one after the other, from a sample's `seed`; highest lanes first."""
     h = seed
     for _ in range(DISCARDED_ROUNDS):
         h = mix(h)
-    for g in range(len(input_bank) - 1, -1, -1):
-        h = mix(h)
-        input_bank[g] = h | 1
-    for g in range(len(core_bank) - 1, -1, -1):
-        h = mix(h)
-        core_bank[g] = h | 1
+    for bank in banks:
+        for g in range(len(bank) - 1, -1, -1):
+            h = mix(h)
+            bank[g] = h | 1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def advance(bank: NDArray[np.int64]) -> None:
     """Advance every generator of `bank` by one draw."""
-    for g in range(len(bank)):
+    for g in range(np.uint64(len(bank))):
         bank[g] = xorshift(bank[g])
 
 
-@njit(cache=True, nogil=True)
-def draw16(bank: NDArray[np.int64], lane: int) -> int:
-    """The 16 bits that `lane` sees in the present state: even lanes the low, odd lanes the high half."""
-    return (bank[lane >> 1] >> (16 * (lane & 1))) & 0xFFFF
+@njit(nogil=True)
+def draw_words(bank: NDArray[np.int64], n_words: int, draws: NDArray[np.int64]) -> None:
+    """Draw for `n_words` words, one after the other; element i of them then sees ``draw16(draws, i)``."""
+    generators = np.uint64(len(bank))
+    at = np.uint64(0)
+    for _ in range(n_words):
+        for g in range(generators):
+            s = bank[g]
+            draws[at + g] = s
+            bank[g] = xorshift(s)
+        at += generators
+
+
+@njit(nogil=True)
+def draw16(states: NDArray[np.int64], lane: int) -> int:
+    """The 16 bits that `lane` sees: even lanes the low, odd lanes the high half of a generator's state."""
+    return (states[lane >> 1] >> (16 * (lane & 1))) & 0xFFFF

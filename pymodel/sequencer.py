@@ -22,11 +22,24 @@ from numpy.typing import NDArray
 
 from pymodel.die import noise
 from pymodel.encoder import RATE_START, encode_bernoulli, encode_rate, take_events, unpack_pixels
-from pymodel.neuron import add_rows, integrate, integrate_noisy, reset_membrane
-from pymodel.random import DISCARDED_ROUNDS, advance, seed_banks
+from pymodel.learning import (
+    C_LEARN,
+    ENABLED,
+    FIRE_MASK,
+    FORWARD_SHIFT,
+    GRADIENT_MASK,
+    NOISE_KIND,
+    NOISE_SHIFT,
+    RATE,
+    SHIFT,
+    backward,
+    choose_winner,
+)
+from pymodel.neuron import add_rows, integrate, open_gates, reset_membrane
+from pymodel.random import DISCARDED_ROUNDS, DRAW_BITS, draw16, draw_words, seed_banks
 from pymodel.synapses import Synapses
 from rtl.config import ChipConfig
-from rtl.registers import BAD_EVENTS, Encoding
+from rtl.registers import BAD_EVENTS, Encoding, Fire, Noise
 
 # Clock cycles besides those that the formulas of docs/cycles.md count one by one.
 C_SAMPLE = 0
@@ -47,18 +60,26 @@ C_EVENTS = 3
 NONE = 0xFFFF
 """First-spike time of a neuron that never fired."""
 
+# Rows of the array of layer constants; pymodel.learning has more.
+DECAY_SYN, RESET, RESET_AMOUNT, REFRACTORY, FIRE_ONCE, GATE_AT_THRESHOLD, GATE_CENTRE, GATE_WINDOW, FIRE = range(9)
+N_CONSTANTS = SHIFT + 1
+
 WORTH_A_THREAD = 1e6
 """Nanoseconds of work for which one more thread pays."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """Everything a sample depends on besides memories and payload: the registers. Arrays are int64, one per layer."""
+    """Everything a sample depends on besides memories and payload: the registers. Arrays are int64, one per layer.
+
+    Registers that a chip does not have are zero.
+    """
 
     steps: int
     encoding: int
     raster: bool
     gate: bool
+    gradient: bool
     shift: NDArray[np.int64]
     decay_syn: NDArray[np.int64]
     decay_mem: NDArray[np.int64]
@@ -69,6 +90,29 @@ class Control:
     gate_at_threshold: NDArray[np.int64]
     gate_centre: NDArray[np.int64]
     gate_window: NDArray[np.int64]
+    fire: NDArray[np.int64]
+    fire_bits: NDArray[np.int64]
+    noise_shift: NDArray[np.int64]
+    noise_kind: NDArray[np.int64]
+    gradient_bits: NDArray[np.int64]
+    rate: NDArray[np.int64]
+    forward_shift: NDArray[np.int64]
+    enabled: NDArray[np.int64]
+    """1 for layers whose weights LEARN frames change."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of successive RUN or of successive LEARN frames; arrays are int64, one element per sample."""
+
+    words: NDArray[np.uint32]
+    """Holds the payloads ``words[start:start + length]``, without labels."""
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    seeds: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    learn: bool
+    """LEARN frames; `labels` counts for them alone."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +123,25 @@ class Trace:
     """
 
     before: NDArray[np.int64]
-    """Membrane before the step."""
+    """Membrane before the step; of a winner-take-all layer, before the reset at the end of this step."""
     after: NDArray[np.int64]
     """Membrane after the step, a reset included."""
     spikes: NDArray[np.int64]
     gates: NDArray[np.int64]
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
+    """Gradient spikes of LEARN frames."""
 
 
-def stream_words(cfg: ChipConfig, control: Control) -> int:
-    """Words of the raster and gate streams in an answer."""
-    kinds = int(control.raster) + int(control.gate)
+def stream_words(cfg: ChipConfig, control: Control, learn: bool) -> int:
+    """Words of the raster, gate and gradient streams in an answer."""
+    kinds = int(control.raster) + int(control.gate) + 2 * int(control.gradient and learn)
     return control.steps * cfg.neuron_depth * kinds * -(-cfg.lanes // 32)
 
 
-def answer_words(cfg: ChipConfig, control: Control) -> int:
-    """Payload words of the answer to a RUN frame."""
-    return stream_words(cfg, control) + 2 + cfg.n_neurons + 2 * cfg.n_out
+def answer_words(cfg: ChipConfig, control: Control, learn: bool) -> int:
+    """Payload words of the answer to a RUN or LEARN frame."""
+    return stream_words(cfg, control, learn) + 2 + (2 if learn else 1) * cfg.n_neurons + 2 * cfg.n_out
 
 
 def _sources_digest() -> int:
@@ -102,16 +149,33 @@ def _sources_digest() -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
 
 
+@njit(nogil=True)
+def mark_one(out: NDArray[np.uint32], position: int, pitch: int, lanes: int, i: int) -> None:
+    """Set the bit of neuron `i` in a raster that starts at `position`, with `pitch` link words to a neuron word."""
+    out[position + i // lanes * pitch + i % lanes // 32] |= np.uint32(1 << (i % lanes % 32))
+
+
+@njit(nogil=True)
+def mark(
+    out: NDArray[np.uint32], position: int, pitch: int, lanes: int, listed: NDArray[np.int64], n_listed: int
+) -> None:
+    """Set the bits of all listed neurons."""
+    for k in range(n_listed):
+        mark_one(out, position, pitch, lanes, listed[k])
+
+
 @cache
 def _kernel() -> Callable[..., None]:
     # Numba's cache looks only at the file of the cached function, not at the functions it calls. It does look at
     # enclosed variables, hence the digest of all sources of the model: a changed block is never run from an old cache.
+    # For the same reason no function that calls one of another file is cached by itself.
     digest = _sources_digest()
 
     @njit(cache=True, nogil=True)
     def run(
-        begin, end, words, starts, lengths, seeds, sizes, n_words, weight_base, neuron_base, lanes, low, high,
-        die_tables, steps, encoding, raster, gate, amplitude, constants, weights, bias, threshold, leak, wide, costs,
+        begin, end, words, starts, lengths, seeds, labels, learn, sizes, n_words, weight_base, neuron_base, lanes, low,
+        high, weight_low, weight_high, die_tables, learning, steps, encoding, raster, gate, gradient, amplitude, seeded,
+        drawing, constants, weights, bias, threshold, leak, wide, stored, synapse_words, table, costs,
         out, tracing, trace,
     ):  # fmt: skip
         if digest < 0:
@@ -124,18 +188,21 @@ def _kernel() -> Callable[..., None]:
         kinds = raster + gate
         least = max(kinds * link_words, 1)
         c_sample, c_seed, c_step, c_layer, c_enc, c_events = costs
-        stochastic = encoding == Encoding.BERNOULLI or amplitude != 0
+        generators = lanes // 2
 
         pixels = np.zeros(n_in, np.int64)
         lit = np.zeros(n_in, np.int64)
         accumulator = np.zeros(n_in, np.int64)
-        sources = np.zeros(widest + 1, np.int64)
-        fired = np.zeros(widest + 1, np.int64)
+        # Row 0: spiking inputs; row l + 1: neurons of layer l that fired.
+        spiking = np.zeros((n_layers + 1, widest + 1), np.int64)
+        n_spiking = np.zeros(n_layers + 1, np.int64)
         narrow_total = np.zeros(widest, np.int32)
         wide_total = np.zeros(widest, np.int64)
         disturbance = np.zeros(widest, np.int64)
-        input_bank = np.zeros(lanes // 2, np.int64)
-        core_bank = np.zeros(lanes // 2 if die_tables else 0, np.int64)
+        input_bank = np.zeros(generators, np.int64)
+        core_bank = np.zeros(generators if die_tables else 0, np.int64)
+        learning_bank = np.zeros(generators if learning else 0, np.int64)
+        draws = np.zeros(n_words.max() * generators, np.int64)
         cursor = np.zeros(3, np.int64)
         current = np.zeros(n_elements, np.int64)
         membrane = np.zeros(n_elements, np.int64)
@@ -143,6 +210,11 @@ def _kernel() -> Callable[..., None]:
         count = np.zeros(n_elements, np.int64)
         first = np.zeros(n_elements, np.int64)
         potential = np.zeros(sizes[-1], np.int64)
+        gates = np.zeros(n_elements, np.int64)
+        hits = np.zeros((n_layers, max(widest, 2)), np.int64)
+        n_hits = np.zeros(n_layers, np.int64)
+        sign = np.zeros(n_elements, np.int64)
+        gradients = np.zeros((2, n_elements), np.int64)
 
         for s in range(begin, end):
             current[:] = 0
@@ -151,6 +223,7 @@ def _kernel() -> Callable[..., None]:
             count[:] = 0
             first[:] = NONE
             potential[:] = 0
+            gradients[:] = 0
             cursor[0], cursor[1], cursor[2] = 0, -1, 0
             cycles = c_sample
             n_lit = 0
@@ -162,111 +235,136 @@ def _kernel() -> Callable[..., None]:
                         lit[n_lit] = j
                         accumulator[n_lit] = RATE_START
                         n_lit += 1
-            if stochastic:
-                seed_banks(seeds[s], input_bank, core_bank)
-                cycles += c_seed + DISCARDED_ROUNDS + len(input_bank) + len(core_bank)
+            if seeded:
+                seed_banks(seeds[s], input_bank, core_bank, learning_bank)
+                cycles += c_seed + DISCARDED_ROUNDS + len(input_bank) + len(core_bank) + len(learning_bank)
 
             input_spikes = 0
             work = 0
             position = 0
             for t in range(steps):
                 if encoding == Encoding.RATE:
-                    n_sources = encode_rate(pixels, lit, n_lit, accumulator, sources)
+                    n_inputs = encode_rate(pixels, lit, n_lit, accumulator, spiking[0])
                     encoding_cycles = (n_in + lanes - 1) // lanes + c_enc
                 elif encoding == Encoding.BERNOULLI:
-                    n_sources = encode_bernoulli(pixels, lanes, input_bank, sources)
+                    n_inputs = encode_bernoulli(pixels, lanes, input_bank, spiking[0])
                     encoding_cycles = (n_in + lanes - 1) // lanes + c_enc
                 else:
-                    n_sources = take_events(words, starts[s], lengths[s], t, n_in, cursor, sources)
-                    encoding_cycles = n_sources + c_events
+                    n_inputs = take_events(words, starts[s], lengths[s], t, n_in, cursor, spiking[0])
+                    encoding_cycles = n_inputs + c_events
                 # The encoder prepares a step while the layers work on the one before.
                 cycles += max(work, encoding_cycles)
                 work = c_step
-                input_spikes += n_sources
+                input_spikes += n_inputs
+                n_spiking[0] = n_inputs
 
                 for layer in range(n_layers):
                     size = sizes[layer + 1]
                     n = np.uint64(size)
                     base = np.uint64(neuron_base[layer] * lanes)
                     stride = n_words[layer] * lanes
+                    first_weight = weight_base[layer] * lanes
+                    sources, n_sources = spiking[layer], n_spiking[layer]
+                    fired = spiking[layer + 1]
+                    competing = constants[FIRE, layer] == Fire.WINNER
                     work += n_words[layer] * max(n_sources, least) + c_layer
                     if tracing:
                         for i in range(n):
                             trace[0, t, base + i] = membrane[base + i]
                     if amplitude != 0:
+                        draw_words(core_bank, n_words[layer], draws)
                         for i in range(size):
-                            if i > 0 and i % lanes == 0:
-                                advance(core_bank)
-                            disturbance[i] = noise(core_bank, i % lanes, amplitude)
-                        advance(core_bank)
-                    decay_syn = constants[0, layer]
+                            disturbance[i] = noise(draws, i, amplitude)
+                    decay_syn = constants[DECAY_SYN, layer]
                     if wide[layer]:
-                        add_rows(
-                            wide_total, bias, base, n, weights, weight_base[layer] * lanes, stride, sources, n_sources
-                        )
-                        if amplitude != 0:
-                            integrate_noisy(
-                                current, membrane, base, n, wide_total, decay_syn, leak, low, high, disturbance
-                            )
-                        else:
-                            integrate(current, membrane, base, n, wide_total, decay_syn, leak, low, high)
+                        add_rows(wide_total, bias, base, n, weights, first_weight, stride, sources, n_sources)
+                        integrate(current, membrane, base, n, wide_total, decay_syn, leak, disturbance, low, high)
                     else:
-                        add_rows(
-                            narrow_total, bias, base, n, weights, weight_base[layer] * lanes, stride, sources, n_sources
-                        )
-                        if amplitude != 0:
-                            integrate_noisy(
-                                current, membrane, base, n, narrow_total, decay_syn, leak, low, high, disturbance
-                            )
-                        else:
-                            integrate(current, membrane, base, n, narrow_total, decay_syn, leak, low, high)
+                        add_rows(narrow_total, bias, base, n, weights, first_weight, stride, sources, n_sources)
+                        integrate(current, membrane, base, n, narrow_total, decay_syn, leak, disturbance, low, high)
 
                     if layer == n_layers - 1:
                         for i in range(n):
                             potential[i] += membrane[base + i]
-                    if gate or tracing:
-                        offset = raster * link_words
-                        centre, window, relative = constants[6, layer], constants[7, layer], constants[5, layer]
-                        for i in range(size):
-                            k = base + np.uint64(i)
-                            middle = centre + threshold[k] if relative else centre
-                            if abs(membrane[k] - middle) < window:
-                                if gate:
-                                    at = position + (i // lanes) * kinds * link_words + offset + (i % lanes) // 32
-                                    out[s, at] |= np.uint32(1 << (i % lanes % 32))
-                                if tracing:
-                                    trace[3, t, k] = 1
+                    if gate or tracing or learn:
+                        open_gates(
+                            membrane, threshold, base, n, constants[GATE_CENTRE, layer], constants[GATE_WINDOW, layer],
+                            constants[GATE_AT_THRESHOLD, layer], gates,
+                        )  # fmt: skip
 
-                    reset, amount = constants[1, layer], constants[2, layer]
-                    refractory, once = constants[3, layer], constants[4, layer]
+                    if drawing:
+                        draw_words(learning_bank, n_words[layer], draws)
                     n_fired = 0
-                    for i in range(n):
-                        k = base + i
-                        blocked = waiting[k] > 0
-                        if blocked:
-                            waiting[k] -= 1
-                        if membrane[k] >= threshold[k] and not blocked and not (once and count[k] > 0):
-                            fired[n_fired] = i
-                            n_fired += 1
+                    if competing:
+                        work += n_words[layer] * least + c_layer
+                        for i in range(n):
+                            waiting[base + i] -= waiting[base + i] > 0
+                            if tracing:
+                                trace[0, t, base + i] = membrane[base + i]
+                        fired[0] = choose_winner(
+                            membrane, neuron_base[layer] * lanes, size, draws, constants[NOISE_KIND, layer],
+                            constants[NOISE_SHIFT, layer],
+                        )  # fmt: skip
+                        n_fired = 1
+                    else:
+                        stochastic, mask = constants[FIRE, layer] == Fire.STOCHASTIC, constants[FIRE_MASK, layer]
+                        once = constants[FIRE_ONCE, layer]
+                        for i in range(n):
+                            k = base + i
+                            blocked = waiting[k] > 0
+                            if blocked:
+                                waiting[k] -= 1
+                            hurdle = draw16(draws, i) & mask if stochastic else -1
+                            if membrane[k] - threshold[k] > hurdle and not blocked and not (once and count[k] > 0):
+                                fired[n_fired] = i
+                                n_fired += 1
+                    n_spiking[layer + 1] = n_fired
+                    reset, amount = constants[RESET, layer], constants[RESET_AMOUNT, layer]
                     for f in range(n_fired):
-                        i = fired[f]
-                        k = base + np.uint64(i)
+                        k = base + np.uint64(fired[f])
                         membrane[k] = reset_membrane(membrane[k], reset, amount, low, high)
-                        waiting[k] = refractory
+                        waiting[k] = constants[REFRACTORY, layer]
                         if count[k] == 0:
                             first[k] = t
                         count[k] += 1
-                        if raster:
-                            at = position + (i // lanes) * kinds * link_words + (i % lanes) // 32
-                            out[s, at] |= np.uint32(1 << (i % lanes % 32))
-                        if tracing:
-                            trace[2, t, k] = 1
+                    if raster:
+                        mark(out[s], position, kinds * link_words, lanes, fired, n_fired)
+                    if gate:
+                        offset = raster * link_words
+                        for i in range(size):
+                            if gates[base + np.uint64(i)]:
+                                mark_one(out[s], position + offset, kinds * link_words, lanes, i)
                     if tracing:
                         for i in range(n):
                             trace[1, t, base + i] = membrane[base + i]
+                            trace[3, t, base + i] = gates[base + i]
+                        for f in range(n_fired):
+                            trace[2, t, base + np.uint64(fired[f])] = 1
                     position += n_words[layer] * kinds * link_words
-                    sources, fired = fired, sources
-                    n_sources = n_fired
+
+                if learn:
+                    work += C_LEARN
+                    n_hits[:] = 0
+                    if constants[FIRE, n_layers - 1] == Fire.WINNER and spiking[n_layers, 0] != labels[s]:
+                        work += backward(
+                            spiking[n_layers, 0], labels[s], sizes, n_words, weight_base, neuron_base, lanes, constants,
+                            gates, spiking, n_spiking, stored, weights, synapse_words, table, die_tables, weight_low,
+                            weight_high, learning_bank, draws, hits, n_hits, sign,
+                        )  # fmt: skip
+                    for layer in range(n_layers):
+                        for f in range(n_hits[layer]):
+                            i = hits[layer, f]
+                            k = neuron_base[layer] * lanes + i
+                            kind = 0 if sign[k] > 0 else 1
+                            sign[k] = 0
+                            gradients[kind, k] += 1
+                            if gradient:
+                                mark_one(out[s], position + kind * link_words, 2 * link_words, lanes, i)
+                            if tracing:
+                                trace[4 + kind, t, k] = 1
+                        if gradient:
+                            work += n_words[layer] * 2 * link_words
+                            position += n_words[layer] * 2 * link_words
 
             cycles += work
             if encoding >= Encoding.EVENTS and cursor[0] < lengths[s]:
@@ -283,6 +381,12 @@ def _kernel() -> Callable[..., None]:
                 out[s, position] = np.uint32(potential[i] & 0xFFFFFFFF)
                 out[s, position + 1] = np.uint32((potential[i] >> 32) & 0xFFFFFFFF)
                 position += 2
+            if learn:
+                for layer in range(n_layers):
+                    for i in range(sizes[layer + 1]):
+                        k = neuron_base[layer] * lanes + i
+                        out[s, position] = np.uint32(gradients[0, k] << 16 | gradients[1, k])
+                        position += 1
 
     return run
 
@@ -294,36 +398,29 @@ class Sequencer:
         self.cfg = cfg
         self.synapses = synapses
         as_array = lambda values: np.array(values, np.int64)  # noqa: E731
-        low, high = cfg.state_range
         self._shape: tuple[Any, ...] = (
             as_array(cfg.layers), as_array(cfg.words), as_array(cfg.weight_base), as_array(cfg.neuron_base), cfg.lanes,
-            low, high, cfg.die_tables,
+            *cfg.state_range, *cfg.weight_range, cfg.die_tables, cfg.learning,
         )  # fmt: skip
         self._costs = (C_SAMPLE, C_SEED, C_STEP, C_LAYER + C_DIE * cfg.die_tables, C_ENC, C_EVENTS)
-        self._no_trace = np.zeros((4, 1, 1), np.int64)
+        self._no_trace = np.zeros((6, 1, 1), np.int64)
 
-    def run(
-        self,
-        control: Control,
-        words: NDArray[np.uint32],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        seeds: NDArray[np.int64],
-    ) -> NDArray[np.uint32]:
-        """Run samples whose payloads are ``words[start:start + length]``.
+    def run(self, control: Control, samples: Samples) -> NDArray[np.uint32]:
+        """Run samples.
 
         Returns
         -------
         uint32 ``(n_samples, answer_words)``: the payloads of the answers.
         """
-        n = len(starts)
-        out = np.zeros((n, answer_words(self.cfg, control)), np.uint32)
-        arguments = self._arguments(control, words, starts, lengths, seeds)
+        n = len(samples.starts)
+        out = np.zeros((n, answer_words(self.cfg, control, samples.learn)), np.uint32)
+        arguments = self._arguments(control, samples)
         run = _kernel()
         # Rough: a quarter of the sources spikes, a row costs 8 ns and 1/8 ns a weight, a neuron 5 ns.
         per_step = sum(n_pre * (2 + n_post / 32) + 5 * n_post for n_pre, n_post in self.cfg.shapes)
         workers = min(os.cpu_count() or 1, n, 1 + int(n * control.steps * per_step / WORTH_A_THREAD))
-        if workers < 2:
+        # A sample that learns changes the weights of the next one.
+        if workers < 2 or (samples.learn and control.enabled.any()):
             run(0, n, *arguments, out, False, self._no_trace)
             return out
         # More parts than threads: samples differ in work, and other programs may hold a core.
@@ -334,44 +431,57 @@ class Sequencer:
                 part.result()
         return out
 
-    def trace(
-        self,
-        control: Control,
-        words: NDArray[np.uint32],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        seeds: NDArray[np.int64],
-    ) -> tuple[NDArray[np.uint32], list[Trace]]:
+    def trace(self, control: Control, samples: Samples) -> tuple[NDArray[np.uint32], list[Trace]]:
         """Like :meth:`run`, and what happened inside every sample."""
-        n = len(starts)
-        out = np.zeros((n, answer_words(self.cfg, control)), np.uint32)
-        arguments = self._arguments(control, words, starts, lengths, seeds)
+        n = len(samples.starts)
+        out = np.zeros((n, answer_words(self.cfg, control, samples.learn)), np.uint32)
+        arguments = self._arguments(control, samples)
         traces = []
         for s in range(n):
-            inside = np.zeros((4, control.steps, self.cfg.neuron_depth * self.cfg.lanes), np.int64)
+            inside = np.zeros((6, control.steps, self.cfg.neuron_depth * self.cfg.lanes), np.int64)
             _kernel()(s, s + 1, *arguments, out, True, inside)
             traces.append(Trace(*inside))
         return out, traces
 
-    def _arguments(
-        self,
-        control: Control,
-        words: NDArray[np.uint32],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        seeds: NDArray[np.int64],
-    ) -> tuple[Any, ...]:
+    def _arguments(self, control: Control, samples: Samples) -> tuple[Any, ...]:
         memory = self.synapses
-        memory.settle(control.shift, control.decay_mem)
-        constants = np.stack(
-            [
-                control.decay_syn, control.reset, control.reset_amount, control.refractory, control.fire_once,
-                control.gate_at_threshold, control.gate_centre, control.gate_window,
-            ]
-        )  # fmt: skip
+        enabled = control.enabled if samples.learn else np.zeros_like(control.enabled)
+        memory.settle(control.shift, control.decay_mem, control.forward_shift, enabled)
+        fire = effective_fire(control.fire)
+        amplitude = memory.noise_amplitude
+        seeded = control.encoding == Encoding.BERNOULLI or amplitude != 0 or control.fire.any() or samples.learn
+        # Without any of these nothing looks at the learning bank.
+        noisy = fire[-1] == Fire.WINNER and control.noise_kind[-1] in (Noise.FLAT, Noise.GUMBEL)
+        drawing = samples.learn or noisy or (fire == Fire.STOCHASTIC).any()
+        rows = {
+            DECAY_SYN: control.decay_syn, RESET: control.reset, RESET_AMOUNT: control.reset_amount,
+            REFRACTORY: control.refractory, FIRE_ONCE: control.fire_once, GATE_AT_THRESHOLD: control.gate_at_threshold,
+            GATE_CENTRE: control.gate_centre, GATE_WINDOW: control.gate_window, FIRE: fire,
+            FIRE_MASK: draw_mask(control.fire_bits), NOISE_SHIFT: control.noise_shift, NOISE_KIND: control.noise_kind,
+            GRADIENT_MASK: draw_mask(control.gradient_bits), RATE: control.rate, ENABLED: enabled,
+            FORWARD_SHIFT: control.forward_shift, SHIFT: control.shift,
+        }  # fmt: skip
+        constants = np.zeros((N_CONSTANTS, len(fire)), np.int64)
+        for row, values in rows.items():
+            constants[row] = values
         wide = memory.bound >= 1 << 31
         return (
-            words, starts, lengths, seeds, *self._shape,
-            control.steps, control.encoding, int(control.raster), int(control.gate), memory.noise_amplitude, constants,
-            memory.effective, memory.bias, memory.threshold, memory.leak, wide, self._costs,
+            samples.words, samples.starts, samples.lengths, samples.seeds, samples.labels, samples.learn, *self._shape,
+            control.steps, control.encoding, int(control.raster), int(control.gate),
+            bool(control.gradient and samples.learn), amplitude, bool(seeded), bool(drawing), constants,
+            memory.effective, memory.bias, memory.threshold, memory.leak, wide,
+            memory.weights, memory.synapse_words, memory.die_globals, self._costs,
         )  # fmt: skip
+
+
+def effective_fire(fire: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Field FIRE with all that acts as THRESHOLD replaced by it: 3, and WINNER below the last layer."""
+    result = np.where(fire == Fire.STOCHASTIC, fire, Fire.THRESHOLD)
+    if fire[-1] == Fire.WINNER:
+        result[-1] = Fire.WINNER
+    return result
+
+
+def draw_mask(bits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Mask of the low `bits` of a random number; more than it has are all it has."""
+    return (1 << np.minimum(bits, DRAW_BITS)) - 1

@@ -6,6 +6,8 @@ just these. Only a new shift or a new transfer class asks for the whole matrix a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,9 @@ class Synapses:
     effective
         int32, flat as the weight memory: ``effective[weight_base * lanes + j * words * lanes + i]`` is what a spike of
         source j adds to neuron i.
+    weights, synapse_words, die_globals
+        int32 / int64 / int64: the stored weights, flat as `effective`, and regions DIE_SYNAPSE and DIE_GLOBAL, for the
+        kernel, which changes `weights` and `effective` when it learns.
     bias, threshold, leak
         int32 / int64 / int64, flat as the neuron memories: effective bias, threshold and membrane decay.
     bound
@@ -42,21 +47,23 @@ class Synapses:
         self._neuron_layer = np.repeat(np.arange(n_layers), np.array(cfg.words) * lanes)
         self._fan_in = np.array(cfg.layers[:-1], np.int64)
         n_weights, n_neurons = cfg.weight_depth * lanes, cfg.neuron_depth * lanes
-        self._weights = np.zeros(n_weights, np.int64)
+        self.weights = np.zeros(n_weights, np.int32)
         self._thetas = np.zeros(n_neurons, np.int64)
         self._biases = np.zeros(n_neurons, np.int64)
-        self._synapse_words = np.full(n_weights, die.NEUTRAL_SYNAPSE, np.int64)
+        self.synapse_words = np.full(n_weights, die.NEUTRAL_SYNAPSE, np.int64)
         self._bias_words = np.full(n_neurons, die.NEUTRAL_SYNAPSE, np.int64)
         self._neuron_words = np.full(n_neurons, die.NEUTRAL_NEURON, np.int64)
-        self._globals = die.neutral_globals()
+        self.die_globals = die.neutral_globals()
         self._global_masks = die.global_masks()
         self._shift = np.zeros(n_layers, np.int64)
+        self._forward_shift = np.zeros(n_layers, np.int64)
         self._decay_mem = np.zeros(n_layers, np.int64)
         self.effective = np.zeros(n_weights, np.int32)
         self.bias = np.zeros(n_neurons, np.int32)
         self.threshold = np.zeros(n_neurons, np.int64)
         self.leak = np.zeros(n_neurons, np.int64)
         self._largest = np.zeros(n_layers, np.int64)
+        self._reach: NDArray[np.int64] | None = None
         self._stale_synapses = self._stale_neurons = False
 
     @property
@@ -66,7 +73,7 @@ class Synapses:
     @property
     def noise_amplitude(self) -> int:
         """Amplitude of the membrane noise, 0 on chips without die tables."""
-        return int(self._globals[DIE_NOISE_OFFSET])
+        return int(self.die_globals[DIE_NOISE_OFFSET])
 
     # ---- link side ---------------------------------------------------------------------------------------------
 
@@ -75,13 +82,13 @@ class Synapses:
         cfg = self.cfg
         match region:
             case Region.WEIGHT:
-                self._weights[offsets] = die.signed(values, cfg.weight_bits)
+                self.weights[offsets] = die.signed(values, cfg.weight_bits)
                 self._refresh(offsets)
             case Region.WEIGHTS:
                 per_word, bits = cfg.weights_per_link_word, cfg.weight_bits
                 lane = np.arange(per_word)
                 elements = (offsets[:, None] * per_word + lane).ravel()
-                self._weights[elements] = die.signed((values[:, None] >> (lane * bits)).ravel(), bits)
+                self.weights[elements] = die.signed((values[:, None] >> (lane * bits)).ravel(), bits)
                 self._refresh(elements)
             case Region.THRESHOLD:
                 self._thetas[offsets] = die.signed(values, cfg.state_bits)
@@ -90,7 +97,8 @@ class Synapses:
                 self._biases[offsets] = die.signed(values, BIAS_BITS)
                 self._stale_neurons = True
             case Region.DIE_SYNAPSE:
-                self._synapse_words[offsets] = values & 0x7FFFFFFF
+                self.synapse_words[offsets] = values & 0x7FFFFFFF
+                self._reach = None
                 self._refresh(offsets)
             case Region.DIE_BIAS:
                 self._bias_words[offsets] = values & 0x7FFFFFFF
@@ -99,10 +107,11 @@ class Synapses:
                 self._neuron_words[offsets] = values
                 self._stale_neurons = True
             case Region.DIE_GLOBAL:
-                before = self._globals[:DIE_NOISE_OFFSET].copy()
-                self._globals[offsets] = values & self._global_masks[offsets]
-                if not np.array_equal(before, self._globals[:DIE_NOISE_OFFSET]):
+                before = self.die_globals[:DIE_NOISE_OFFSET].copy()
+                self.die_globals[offsets] = values & self._global_masks[offsets]
+                if not np.array_equal(before, self.die_globals[:DIE_NOISE_OFFSET]):
                     self._stale_synapses = self._stale_neurons = True
+                    self._reach = None
             case _:
                 raise AssertionError(f"{region!r} is not a memory")
 
@@ -110,7 +119,7 @@ class Synapses:
         """Link words of a checked range of a readable memory region."""
         if region == Region.WEIGHTS:
             per_word, bits = self.cfg.weights_per_link_word, self.cfg.weight_bits
-            fields = self._weights[start * per_word : (start + count) * per_word] & ((1 << bits) - 1)
+            fields = self.weights[start * per_word : (start + count) * per_word] & ((1 << bits) - 1)
             packed: NDArray[np.int64] = (fields.reshape(-1, per_word) << (np.arange(per_word) * bits)).sum(
                 axis=1, dtype=np.int64
             )
@@ -120,30 +129,61 @@ class Synapses:
 
     # ---- neuron side -------------------------------------------------------------------------------------------
 
-    def settle(self, shift: NDArray[np.int64], decay_mem: NDArray[np.int64]) -> None:
-        """Bring the effective values up to date with all writes and with the layers' SHIFT and DECAY_MEM."""
-        if not np.array_equal(shift, self._shift):
+    def settle(
+        self,
+        shift: NDArray[np.int64],
+        decay_mem: NDArray[np.int64],
+        forward_shift: NDArray[np.int64],
+        learning: NDArray[np.int64],
+    ) -> None:
+        """Bring the effective values up to date with all writes and with the layers' registers.
+
+        `learning` marks the layers whose weights are about to change; `bound` then covers all that they may become.
+        """
+        if not (np.array_equal(shift, self._shift) and np.array_equal(forward_shift, self._forward_shift)):
             self._stale_synapses = self._stale_neurons = True
-            self._shift = shift.copy()
+            self._shift, self._forward_shift = shift.copy(), forward_shift.copy()
+            self._reach = None
         if not np.array_equal(decay_mem, self._decay_mem):
             self._stale_neurons = True
             self._decay_mem = decay_mem.copy()
         if self._stale_synapses:
             self._stale_synapses = False
             self._largest[:] = 0
-            self._refresh(np.arange(len(self._weights)))
+            self._refresh(np.arange(len(self.weights)))
             self._stale_neurons = True
         if self._stale_neurons:
             self._stale_neurons = False
             self._settle_neurons()
+        if learning.any():
+            if self._reach is None:
+                self._reach = self._farthest()
+            self._largest = np.maximum(self._largest, np.where(learning, self._reach, 0))
+
+    def _farthest(self) -> NDArray[np.int64]:
+        """Per layer, the largest magnitude of an effective weight that learning could reach.
+
+        The transfer never falls with the magnitude of a weight, so that the ends of the range decide.
+        """
+        every = np.arange(len(self.weights))
+        largest = np.zeros_like(self._largest)
+        for end in self.cfg.weight_range:
+            values = np.abs(self._forward(np.full(len(every), end), every).astype(np.int64))
+            largest = np.maximum(largest, np.maximum.reduceat(values, self._layer_starts))
+        return largest
+
+    def _forward(self, weights: NDArray[Any], elements: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Effective values of `weights` at these elements of the weight memory."""
+        layer = np.searchsorted(self._layer_starts, elements, side="right") - 1
+        return self._distort(weights >> self._forward_shift[layer], self.synapse_words[elements], self._shift[layer])
 
     def _refresh(self, elements: NDArray[np.int64]) -> None:
         """Recompute the effective weights of these elements, unless all of them are due anyway."""
         if self._stale_synapses or not len(elements):
             return
-        layer = np.searchsorted(self._layer_starts, elements, side="right") - 1
-        values = self._distort(self._weights[elements], self._synapse_words[elements], self._shift[layer])
+        values = self._forward(self.weights[elements], elements)
         self.effective[elements] = values
+        layer = np.searchsorted(self._layer_starts, elements, side="right") - 1
         np.maximum.at(self._largest, layer, np.abs(values.astype(np.int64)))
 
     def _settle_neurons(self) -> None:
@@ -157,9 +197,7 @@ class Synapses:
         else:
             self.threshold, self.leak = self._thetas.copy(), decay_mem
 
-    def _distort(
-        self, values: NDArray[np.int64], words: NDArray[np.int64], shift: NDArray[np.int64]
-    ) -> NDArray[np.int32]:
+    def _distort(self, values: NDArray[Any], words: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int32]:
         if self.cfg.die_tables:
-            return die.distort(values, words, shift, self._globals)
+            return die.distort(values, words, shift, self.die_globals)
         return (values << shift).astype(np.int32)

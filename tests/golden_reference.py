@@ -1,12 +1,15 @@
-"""The chip once more, as slow and plain as possible: Python integers and loops, written from docs/chip.md and
-docs/link.md alone. Shares nothing with the golden model but the configuration and the names of registers.
+"""The chip once more, as slow and plain as possible: Python integers and loops, written from docs/chip.md,
+docs/link.md and docs/cycles.md alone. Shares nothing with the golden model but the configuration and the names of
+registers. Also random networks and payloads to feed both.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable
-from typing import Any
+
+import numpy as np
 
 from rtl.config import ChipConfig
 from rtl.registers import DIE_NOISE_OFFSET, DIE_UNLIMITED, Opcode, Region, Status, regions, registers
@@ -48,8 +51,94 @@ def clip(value: int, low: int, high: int) -> int:
     return low if value < low else high if value > high else value
 
 
+def program(cfg: ChipConfig, rng: np.random.Generator) -> list[list[int]]:
+    """Frames that fill a chip with a random network, random dies and random modes that keep the neurons busy."""
+    frames = []
+
+    def write(region: Region, values: np.ndarray) -> None:
+        for begin in range(0, len(values), cfg.max_payload):
+            words = (values[begin : begin + cfg.max_payload] & 0xFFFFFFFF).tolist()
+            frames.append(make_frame(Opcode.WRITE, region << 24 | begin, words))
+
+    half = 1 << (cfg.state_bits - 1)
+    for region, info in regions(cfg).items():
+        if region == Region.THRESHOLD:
+            write(region, rng.integers(-half // 50, half // rng.choice([2, 20, 200]), info.depth))
+        elif region == Region.BIAS:
+            write(region, rng.integers(-20, 20, info.depth) * rng.choice([0, 1, 1000]))
+        elif region == Region.DIE_SYNAPSE or region == Region.DIE_BIAS:
+            gains = rng.integers(-300, 2000, (2, info.depth)) & 0x3FFF
+            write(region, gains[0] | gains[1] << 14 | rng.integers(0, 8, info.depth) << 28)
+        elif region == Region.DIE_NEURON:
+            write(region, rng.integers(-100, 2500, info.depth) & 0xFFFF | rng.integers(0, 9000, info.depth) << 16)
+        elif region == Region.DIE_GLOBAL:
+            values = rng.integers(0, 1 << 20, info.depth) >> rng.integers(0, 20, info.depth)
+            values[-1] = rng.choice([0, 5, 3000])
+            write(region, values)
+        elif region == Region.WEIGHTS:
+            write(region, rng.integers(0, 1 << 32, info.depth))
+    for register in registers(cfg):
+        if register.readonly or register.name in ("STEPS", "ENCODING", "RECORD"):
+            continue
+        low, high = (0, 4096) if "DECAY" in register.name else register.limits
+        if register.name.endswith("REFRACTORY"):
+            high = 3
+        value = int(rng.integers(low, high + 1))
+        if register.bits == cfg.state_bits and rng.integers(2):
+            value //= 100
+        frames.append(make_frame(Opcode.WRITE, register.offset, [value & 0xFFFFFFFF]))
+    return frames
+
+
+def payload(cfg: ChipConfig, encoding: int, steps: int, rng: np.random.Generator) -> list[int]:
+    if encoding < 2:
+        return rng.integers(0, 1 << 32, cfg.pixel_words).tolist()
+    n = int(rng.integers(0, 30))
+    late, outside = int(rng.integers(10) == 0), int(rng.integers(10) == 0)
+    words = rng.integers(0, steps + late, n) << 16 | rng.integers(0, cfg.n_in + outside, n)
+    return (np.unique(words) if rng.integers(5) else np.sort(words)).tolist()
+
+
+GUMBEL = [round(-256 * math.log(-math.log((r + 0.5) / 256))) for r in range(256)]
+
+
+class Generators:
+    """A bank of random number generators that serves `lanes` lanes."""
+
+    def __init__(self, states: list[int]) -> None:
+        self.states = states
+
+    def draw(self) -> list[int]:
+        """The 16-bit numbers of all lanes; the bank moves on."""
+        numbers = [half for s in self.states for half in (s & 0xFFFF, s >> 16)]
+        for g, s in enumerate(self.states):
+            s ^= s << 13 & M32
+            s ^= s >> 17
+            s ^= s << 5 & M32
+            self.states[g] = s
+        return numbers
+
+
+def seeded_banks(seed: int, generators: int, n: int) -> list[Generators]:
+    h = seed
+
+    def mix() -> int:
+        nonlocal h
+        h = (h + 0x9E3779B9) & M32
+        h = (h + (h << 10)) & M32
+        h ^= h >> 6
+        h = (h + (h << 3)) & M32
+        h ^= h >> 11
+        h = (h + (h << 15)) & M32
+        return h
+
+    for _ in range(4):
+        mix()
+    return [Generators([mix() | 1 for _ in range(generators)][::-1]) for _ in range(n)]
+
+
 class ReferenceChip:
-    """Answers frames; the cycle count in answers to RUN is ``None``."""
+    """Answers frames."""
 
     def __init__(self, cfg: ChipConfig) -> None:
         self.cfg = cfg
@@ -61,18 +150,18 @@ class ReferenceChip:
 
     # ---- link ----
 
-    def frame(self, words: list[int]) -> list[Any]:
+    def frame(self, words: list[int]) -> list[int]:
         words = [word & M32 for word in words]
         opcode, tag, length = words[0] >> 24, words[0] >> 16 & 0xFF, words[0] & 0xFFFF
         status, payload = self._execute(words, opcode, length)
         return [(opcode | 0x80) << 24 | tag << 16 | status, *payload]
 
-    def _execute(self, words: list[int], opcode: int, length: int) -> tuple[int, list[Any]]:
+    def _execute(self, words: list[int], opcode: int, length: int) -> tuple[int, list[int]]:
         if len(words) - 1 > self.cfg.link_depth or len(words) < 3 or len(words) - 3 != length:
             return Status.BAD_LENGTH, []
         if crc(words[:-1]) != words[-1]:
             return Status.BAD_CRC, []
-        if opcode not in list(Opcode):
+        if opcode not in list(Opcode) or (opcode == Opcode.LEARN and not self.cfg.learning):
             return Status.BAD_OPCODE, []
         address, payload = words[1], words[2:-1]
         region, offset = address >> 24, address & 0xFFFFFF
@@ -84,10 +173,15 @@ class ReferenceChip:
             if not self.regions[region].readable:
                 return Status.DENIED, []
             return Status.OK, [self._load(region, offset + i) for i in range(payload[0])]
-        if opcode == Opcode.RUN:
-            if self.values[self.names["ENCODING"]] < 2 and length != -(-self.cfg.n_in // 4):
+        if opcode in (Opcode.RUN, Opcode.LEARN):
+            learn = opcode == Opcode.LEARN
+            if self.values[self.names["ENCODING"]] < 2 and length != -(-self.cfg.n_in // 4) + learn:
                 return Status.BAD_LENGTH, []
-            return Status.OK, self._run(address, payload)
+            if learn and length < 1:
+                return Status.BAD_LENGTH, []
+            if learn and payload[0] >= self.cfg.n_out:
+                return Status.BAD_LABEL, []
+            return Status.OK, self._run(address, payload[1:], payload[0]) if learn else self._run(address, payload)
         if opcode == Opcode.SCATTER and length % 2:
             return Status.BAD_LENGTH, []
         if opcode == Opcode.SCATTER:
@@ -156,47 +250,48 @@ class ReferenceChip:
         p = (-f if w < 0 else f) * g
         return clip(((p << sh) + 2048) >> 12, -(1 << 31), (1 << 31) - 1)
 
-    def _run(self, seed: int, payload: list[int]) -> list[Any]:
+    def _element(self, layer: int, j: int, i: int) -> int:
+        """Where the weight memory has the weight from source `j` to neuron `i` of `layer`."""
+        cfg = self.cfg
+        word = cfg.weight_base[layer] + j * cfg.words[layer] + i // cfg.lanes
+        return word * cfg.lanes + i % cfg.lanes
+
+    def _stream(self, marks: list[int]) -> list[list[int]]:
+        """Raster words of one layer and step for each of its neuron words."""
+        lanes = self.cfg.lanes
+        values = [sum(mark << k for k, mark in enumerate(marks[a : a + lanes])) for a in range(0, len(marks), lanes)]
+        return [[value >> 32 * k & M32 for k in range(-(-lanes // 32))] for value in values]
+
+    def _run(self, seed: int, payload: list[int], label: int | None = None) -> list[int]:
         cfg, lanes, memory = self.cfg, self.cfg.lanes, self.memory
         neutral = 256 | 256 << 14
         steps, encoding, record = max(1, self.register("STEPS")), self.register("ENCODING"), self.register("RECORD")
         amplitude = self._global(DIE_NOISE_OFFSET) if cfg.die_tables else 0
         low, high = cfg.state_range
+        learn, sizes, last = label is not None, cfg.neuron_layers, len(cfg.neuron_layers) - 1
 
         def sat(value: int) -> int:
             return clip(value, low, high)
 
-        h = seed
+        def get(layer: int, name: str) -> int:
+            return self.register(f"L{layer}_{name}")
 
-        def mix() -> int:
-            nonlocal h
-            h = (h + 0x9E3779B9) & M32
-            h = (h + (h << 10)) & M32
-            h ^= h >> 6
-            h = (h + (h << 3)) & M32
-            h ^= h >> 11
-            h = (h + (h << 15)) & M32
-            return h
+        names = ["input"] + ["core"] * cfg.die_tables + ["learning"] * cfg.learning
+        banks = dict(zip(names, seeded_banks(seed, lanes // 2, len(names)), strict=True))
+        fires = [get(layer, "MODE") >> 4 & 3 for layer in range(len(sizes))]
+        link_words = -(-lanes // 32)
+        asked = max(1, link_words * ((record & 1) + (record >> 1 & 1)))
+        cycles = -(-cfg.n_in // 4) if encoding < 2 else 0
+        if encoding == 1 or amplitude or any(fires) or learn:
+            cycles += 4 + lanes // 2 * len(banks)
+        works, encodings = [], []
 
-        for _ in range(4):
-            mix()
-        banks = [[mix() | 1 for _ in range(lanes // 2)][::-1] for _ in range(2)]
-
-        def draw(bank: list[int]) -> list[int]:
-            numbers = [half for s in bank for half in (s & 0xFFFF, s >> 16)]
-            for g, s in enumerate(bank):
-                s ^= s << 13 & M32
-                s ^= s >> 17
-                s ^= s << 5 & M32
-                bank[g] = s
-            return numbers
-
-        sizes = cfg.neuron_layers
         current = [[0] * size for size in sizes]
         membrane = [[0] * size for size in sizes]
         wait = [[0] * size for size in sizes]
         count = [[0] * size for size in sizes]
         first = [[0xFFFF] * size for size in sizes]
+        gradients = [[[0] * size for size in sizes] for _ in range(2)]
         total = [0] * cfg.n_out
         stream: list[int] = []
         n_input_spikes, at, bad = 0, 0, False
@@ -206,9 +301,7 @@ class ReferenceChip:
             if encoding == 0:
                 spiking = [j for j, p in enumerate(pixels) if (128 + p * (t + 1)) >> 8 != (128 + p * t) >> 8]
             elif encoding == 1:
-                numbers: list[int] = []
-                for _ in range(cfg.in_words):
-                    numbers += draw(banks[0])
+                numbers = [number for _ in range(cfg.in_words) for number in banks["input"].draw()]
                 spiking = [j for j, p in enumerate(pixels) if numbers[j] >> 8 < p]
             else:
                 spiking = []
@@ -221,24 +314,27 @@ class ReferenceChip:
                     else:
                         spiking.append(word & 0xFFFF)
                         at += 1
+            encodings.append((cfg.in_words if encoding < 2 else len(spiking)) + 3)
             n_input_spikes += len(spiking)
+            sources, all_gates = [spiking], []
+            work = 0
             for layer, size in enumerate(sizes):
-                get = lambda name, layer=layer: self.register(f"L{layer}_{name}")  # noqa: E731
-                mode, sh = get("MODE"), get("SHIFT")
+                mode, sh, theta_of = get(layer, "MODE"), get(layer, "SHIFT"), {}
                 spikes, gates = [0] * size, [0] * size
+                draws: list[int] = []
                 for i in range(size):
-                    if amplitude and i % lanes == 0:
-                        numbers = draw(banks[1])
+                    if i % lanes == 0:
+                        numbers = banks["core"].draw() if cfg.die_tables else []
+                        draws += banks["learning"].draw() if cfg.learning else []
                     element = cfg.neuron_base[layer] * lanes + i
                     x = self._effective(
                         memory[Region.BIAS].get(element, 0), memory[Region.DIE_BIAS].get(element, neutral), sh
                     )
-                    for j in spiking:
-                        e = (cfg.weight_base[layer] + j * cfg.words[layer] + i // lanes) * lanes + i % lanes
-                        x += self._effective(
-                            memory[Region.WEIGHT].get(e, 0), memory[Region.DIE_SYNAPSE].get(e, neutral), sh
-                        )
-                    theta, dm, noise = memory[Region.THRESHOLD].get(element, 0), get("DECAY_MEM"), 0
+                    for j in sources[layer]:
+                        e = self._element(layer, j, i)
+                        w = memory[Region.WEIGHT].get(e, 0) >> (get(layer, "FORWARD_SHIFT") if cfg.learning else 0)
+                        x += self._effective(w, memory[Region.DIE_SYNAPSE].get(e, neutral), sh)
+                    theta, dm, noise = memory[Region.THRESHOLD].get(element, 0), get(layer, "DECAY_MEM"), 0
                     if cfg.die_tables:
                         ratio = memory[Region.DIE_NEURON].get(element, 1024 | 1024 << 16)
                         theta = sat((theta * signed(ratio, 16) + 512) >> 10)
@@ -247,33 +343,117 @@ class ReferenceChip:
                         nibbles = sum(numbers[i % lanes] >> 4 * k & 15 for k in range(4))
                         noise = ((nibbles - 30) * amplitude + 8) >> 4
                     old_i, old_v = current[layer][i], membrane[layer][i]
-                    new_i = sat(old_i - ((old_i * get("DECAY_SYN") + 2048) >> 12) + x)
+                    new_i = sat(old_i - ((old_i * get(layer, "DECAY_SYN") + 2048) >> 12) + x)
                     v = sat(old_v - ((old_v * dm + 2048) >> 12) + new_i + noise)
-                    if layer == len(sizes) - 1:
-                        total[i] += v
-                    centre = get("GATE_CENTRE") + (theta if mode & 8 else 0)
-                    gates[i] = abs(v - centre) < get("GATE_WINDOW")
+                    current[layer][i], membrane[layer][i], theta_of[i] = new_i, v, theta
+                    centre = get(layer, "GATE_CENTRE") + (theta if mode & 8 else 0)
+                    gates[i] = int(abs(v - centre) < get(layer, "GATE_WINDOW"))
+                work += cfg.words[layer] * max(len(sources[layer]), asked) + 7 + 2 * cfg.die_tables
+                if layer == last:
+                    total = [sum_v + v for sum_v, v in zip(total, membrane[layer], strict=True)]
+                if layer == last and fires[layer] == 2:
+                    spikes[self._winner(membrane[layer], draws)] = 1
+                    work += cfg.words[layer] * asked + 7 + 2 * cfg.die_tables
+                for i, v in enumerate(membrane[layer]):
                     blocked = wait[layer][i] > 0 or (mode & 4 and count[layer][i] > 0)
                     wait[layer][i] = max(0, wait[layer][i] - 1)
-                    if v >= theta and not blocked:
-                        spikes[i] = 1
-                        v = {1: 0, 2: sat(v - get("RESET_AMOUNT"))}.get(mode & 3, v)
-                        wait[layer][i] = get("REFRACTORY")
+                    if not (layer == last and fires[layer] == 2) and not blocked:
+                        if fires[layer] == 1:
+                            r = draws[i] & ((1 << min(16, get(layer, "FIRE_BITS"))) - 1)
+                            spikes[i] = int(v - theta_of[i] > r)
+                        else:
+                            spikes[i] = int(v >= theta_of[i])
+                    if spikes[i]:
+                        membrane[layer][i] = {1: 0, 2: sat(v - get(layer, "RESET_AMOUNT"))}.get(mode & 3, v)
+                        wait[layer][i] = get(layer, "REFRACTORY")
                         if not count[layer][i]:
                             first[layer][i] = t
                         count[layer][i] += 1
-                    current[layer][i], membrane[layer][i] = new_i, v
-                for w in range(cfg.words[layer]):
-                    for bit, marks in enumerate((spikes, gates)):
-                        if record >> bit & 1:
-                            value = sum(int(mark) << k for k, mark in enumerate(marks[w * lanes : (w + 1) * lanes]))
-                            stream += [value >> 32 * k & M32 for k in range(-(-lanes // 32))]
-                spiking = [i for i, spike in enumerate(spikes) if spike]
+                rasters = [self._stream(marks) for k, marks in enumerate((spikes, gates)) if record >> k & 1]
+                for words in zip(*rasters, strict=True):
+                    stream += [word for group in words for word in group]
+                sources.append([i for i, spike in enumerate(spikes) if spike])
+                all_gates.append(gates)
+            if learn:
+                g = [[0] * size for size in sizes]
+                work += 2
+                if fires[last] == 2 and sources[-1] != [label]:
+                    work += self._backward(sources, all_gates, label, g, banks["learning"])
+                for layer in range(len(sizes)):
+                    marks = [[int(x == kind) for x in g[layer]] for kind in (1, -1)]
+                    for kind in range(2):
+                        counts = gradients[kind][layer]
+                        gradients[kind][layer] = [a + b for a, b in zip(counts, marks[kind], strict=True)]
+                    if record >> 2 & 1:
+                        for pair in zip(*map(self._stream, marks), strict=True):
+                            stream += [word for group in pair for word in group]
+                        work += 2 * link_words * cfg.words[layer]
+            works.append(work)
         if encoding >= 2 and at < len(payload):
             n_input_spikes |= 1 << 31
-        result: list[Any] = [*stream, None, n_input_spikes]
+        cycles += encodings[0] + sum(max(w, e) for w, e in zip(works, [*encodings[1:], 0], strict=True))
+        result = [*stream, cycles & M32, n_input_spikes]
         for layer in range(len(sizes)):
             result += [f << 16 | min(c, 0xFFFF) for f, c in zip(first[layer], count[layer], strict=True)]
         for value in total:
             result += [value & M32, value >> 32 & M32]
+        if learn:
+            for positive, negative in zip(*gradients, strict=True):
+                result += [p << 16 | n for p, n in zip(positive, negative, strict=True)]
         return result
+
+    def _winner(self, membrane: list[int], draws: list[int]) -> int:
+        register = self.register(f"L{len(self.cfg.neuron_layers) - 1}_NOISE")
+        scores = []
+        for v, draw in zip(membrane, draws, strict=False):
+            n = {1: ((draw >> 8) - 128) * 4, 2: GUMBEL[draw >> 8]}.get(register >> 4, 0)
+            scores.append(v + ((n << (register & 15)) >> 8))
+        return scores.index(max(scores))
+
+    def _backward(
+        self, sources: list[list[int]], gates: list[list[int]], label: int, g: list[list[int]], bank: Generators
+    ) -> int:
+        """Fill in the gradient spikes `g` of all layers, change the weights, return the cycles."""
+        cfg, lanes, weights = self.cfg, self.cfg.lanes, self.memory[Region.WEIGHT]
+        low, high = cfg.weight_range
+        layer = len(g) - 1
+        (winner,) = sources[-1]
+        g[layer][winner], g[layer][label] = 1, -1
+        cycles = 2 * (1 if winner // lanes == label // lanes else 2)
+        while True:
+            size = len(g[layer])
+            n_words = len({i // lanes for i in range(size) if g[layer][i]})
+            cycles += 1
+            if layer > 0:
+                below = cfg.neuron_layers[layer - 1]
+                mask = (1 << min(16, self.register(f"L{layer - 1}_GRADIENT_BITS"))) - 1
+                for v in range(0, below, lanes):
+                    neurons = [j for j in range(v, min(v + lanes, below)) if gates[layer - 1][j]]
+                    if not neurons:
+                        cycles += 2
+                        continue
+                    numbers = bank.draw()
+                    for j in neurons:
+                        error = sum(weights.get(self._element(layer, j, k), 0) * g[layer][k] for k in range(size))
+                        r = numbers[j - v] & mask
+                        g[layer - 1][j] = (error > r) - (-error > r)
+                    cycles += 6 + n_words * (1 + len(neurons)) + 2 * any(g[layer - 1][j] for j in neurons)
+            if self.register("LEARN_ENABLE") >> layer & 1:
+                if not sources[layer]:
+                    cycles += 1
+                for s in sorted({j // lanes for j in sources[layer]}):
+                    numbers = bank.draw()
+                    landed = [
+                        j
+                        for j in sources[layer]
+                        if j // lanes == s and numbers[j % lanes] < self.register(f"L{layer}_RATE")
+                    ]
+                    for j in landed:
+                        for i in range(size):
+                            if g[layer][i]:
+                                e = self._element(layer, j, i)
+                                weights[e] = clip(weights.get(e, 0) - g[layer][i], low, high)
+                    cycles += 3 + 2 * len(landed) * n_words if landed else 2
+            layer -= 1
+            if layer < 0 or not any(g[layer]):
+                return cycles
