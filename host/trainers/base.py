@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,15 +14,17 @@ from sklearn.exceptions import NotFittedError
 
 from host.errors import UserError
 from host.trainers.checkpoint import CheckpointError, State
-from rtl.config import ChipConfig
+from rtl.config import MAX_STEPS, ChipConfig
 
 if TYPE_CHECKING:
-    from host.chip import Chip
+    from host.chip import Chip, Output
     from host.die import Die
     from host.network import Network
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Samples: TypeAlias = Any
+"""uint8 array (N, n_in) of intensities or, for trainers that take them, :class:`host.events.Events`."""
 
 
 class TrainingError(UserError):
@@ -260,25 +262,33 @@ def open_ideal(cfg: ChipConfig, die: Die | None = None) -> Chip:
 # ---- the estimator --------------------------------------------------------------------------------------------------
 
 
+class Training(Protocol):
+    """State of a training that can be interrupted and resumed."""
+
+    def to_state(self) -> State:
+        """Everything needed to go on, as plain values and arrays."""
+        ...
+
+
 class ChipClassifier(ClassifierMixin, BaseEstimator):
     """A scikit-learn classifier whose network runs on a :class:`host.chip.Chip`.
 
-    Subclasses set the parameters ``chip, beta, timesteps, encoding, neuron, seed`` in their constructor and implement
-    ``fit`` and :meth:`_candidates`. Class k is the one whose output neuron spikes most; ties go to the lowest index.
+    Subclasses set the parameters ``chip, timesteps, encoding, seed`` in their constructor and implement ``fit``,
+    :meth:`scores_of`, :meth:`predict_proba` and :attr:`network_`.
 
     Attributes after ``fit``
     ------------------------
     classes_, n_features_in_
-    cost_ : what the training asked of the chip: samples, timesteps, cycles, synaptic_ops, spikes
+    cost_ : what the training asked of the chip: samples, timesteps, cycles, synaptic_ops, spikes, gradient_spikes
     history_ : columns of the learning curve, arrays of equal length
     """
 
     chip: Chip
-    beta: float
     timesteps: int
     encoding: str
-    neuron: Neuron | Mapping[str, Any] | None
     seed: int
+
+    _training: Training
 
     def __sklearn_clone__(self) -> ChipClassifier:
         """An unfitted copy that shares the chip: a chip is a device, not a value to be copied."""
@@ -294,40 +304,23 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
         require(
             hasattr(self.chip, "run") and hasattr(self.chip, "load"), f"Setting chip = {self.chip!r}: must be a Chip."
         )
-        require_number("beta", self.beta, 1e-6)
-        require_number("timesteps", self.timesteps, 1, 65_534, integer=True)
+        require_number("timesteps", self.timesteps, 1, MAX_STEPS, integer=True)
         require_number("seed", self.seed, 0, 2**32 - 1, integer=True)
 
-    def _prepare(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.uint8], IntArray]:
+    def _inputs(self, X: Any) -> Samples:
+        """Validated inputs."""
+        return check_inputs(X, self.chip.cfg.n_in)
+
+    def _prepare(self, X: Any, y: ArrayLike) -> tuple[Samples, IntArray]:
         """Validated inputs and label indices; sets ``classes_`` and ``n_features_in_``."""
         self._check_common()
         cfg = self.chip.cfg
-        x = check_inputs(X, cfg.n_in)
+        x = self._inputs(X)
         classes, labels = check_labels(y, len(x), cfg.n_out)
         self.classes_, self.n_features_in_ = classes, cfg.n_in
         return x, labels
 
-    @property
-    def _map(self) -> ParameterMap:
-        return ParameterMap(self.chip.cfg)
-
-    def _start(self, initial: Network | ArrayLike | None, sd: float) -> IntArray:
-        """Start vector: drawn from the seed, or the parameters of a network or a vector that is given."""
-        map_ = self._map
-        if initial is None:
-            return draw_start(map_, sd, int(self.seed))
-        vector = vector_of(initial, map_)
-        return np.clip(vector, -map_.limit, map_.limit)
-
     # ---- network and read-out
-
-    def network_of(self, vector: IntArray) -> Network:
-        """The network with these parameters and this trainer's neuron constants."""
-        return make_network(self.chip.cfg, self._map, vector, Neuron.of(self.neuron))
-
-    def _candidates(self) -> list[IntArray]:
-        """Parameter vectors whose softmax probabilities a prediction averages (usually one)."""
-        raise NotImplementedError
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "classes_") or not hasattr(self, "cost_"):
@@ -336,69 +329,69 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
     @property
     def network_(self) -> Network:
         """The (first) network that predictions use."""
+        raise NotImplementedError
+
+    def present(self, x: Samples, seed: int | None = None, record: tuple[str, ...] = ()) -> Output:
+        """What the network that the chip holds now makes of samples, presented as predictions do it."""
+        seed = int(self.seed) if seed is None else seed
+        return self.chip.run(x, steps=int(self.timesteps), seed=seed, encoding=self.encoding, record=record)
+
+    def scores_of(self, out: Output) -> NDArray[Any]:
+        """Score of each class (N, n_out) in the chip's answer; the class with the largest is predicted."""
+        raise NotImplementedError
+
+    def _scores(self, X: Any) -> NDArray[Any]:
+        """Scores (N, n_out) of the network(s) that predictions use."""
         self._check_fitted()
-        return self.network_of(self._candidates()[0])
+        x = self._inputs(X)
+        self.chip.load(self.network_)
+        return self.scores_of(self.present(x))
 
-    def counts(self, X: ArrayLike) -> NDArray[np.int32]:
-        """Output spike counts (members, N, n_out) of the network(s) that predictions use."""
-        self._check_fitted()
-        x = check_inputs(X, self.chip.cfg.n_in)
-        result = []
-        for vector in self._candidates():
-            self.chip.load(self.network_of(vector))
-            result.append(self._present(x, int(self.seed)))
-        return np.stack(result)
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Class probabilities (N, n_classes)."""
+        raise NotImplementedError
 
-    def _present(self, x: NDArray[np.uint8], seed: int) -> NDArray[np.int32]:
-        """Output counts (N, n_out) of what the chip holds now."""
-        return self.chip.run(x, steps=int(self.timesteps), seed=seed, encoding=self.encoding).counts[-1]
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Class labels (N,); ties go to the lowest class."""
+        scores = self._scores(X)
+        return self.classes_[np.argmax(scores, axis=1)]
 
-    def predict_proba(self, X: ArrayLike) -> FloatArray:
-        """Class probabilities (N, n_classes): softmax of beta times the counts, averaged over the members."""
-        return np.exp([log_softmax(self.beta * member) for member in self.counts(X).astype(float)]).mean(axis=0)
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Class labels (N,)."""
-        self._check_fitted()
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
-
-    def evaluate(self, X: ArrayLike, y: ArrayLike) -> tuple[float, float]:
-        """Accuracy and balanced accuracy in one presentation per member.
-
-        Balanced accuracy gives a k-fold tie 1/k; with several members the summed probabilities decide.
-        """
-        self._check_fitted()
-        counts = self.counts(X)
+    def evaluate(self, X: Any, y: ArrayLike) -> tuple[float, float]:
+        """Accuracy and balanced accuracy in one presentation per network; balanced accuracy gives a k-fold tie 1/k."""
+        scores = self._scores(X)
         labels = np.searchsorted(self.classes_, np.asarray(y))
-        if len(counts) == 1:
-            scores: NDArray[Any] = counts[0]
-        else:
-            scores = np.exp([log_softmax(self.beta * member) for member in counts.astype(float)]).mean(axis=0)
         return float(np.mean(np.argmax(scores, axis=1) == labels)), balanced_accuracy(scores, labels)
 
     # ---- checkpoints
 
-    def _meta(self, x: NDArray[np.uint8], labels: IntArray) -> dict[str, Any]:
+    def state_dict(self) -> State:
+        """Everything needed to go on with the training, as plain values and arrays."""
+        require(hasattr(self, "_training"), "There is no training yet; call fit(X, y) first.")
+        state = self._training.to_state()
+        state.meta |= self._identity
+        return state
+
+    def _meta(self, *data: NDArray[Any]) -> dict[str, Any]:
         """What a checkpoint must agree on with the training that resumes it."""
         return {
             "trainer": type(self).__name__,
             "config": self.chip.cfg.to_dict(),
             "params": {name: value for name, value in self._plain_params().items() if name not in self._free_on_resume},
-            "data": fingerprint(x, labels),
+            "data": fingerprint(*data),
         }
 
     _free_on_resume: tuple[str, ...] = ()
     """Settings that may differ between a checkpoint and the training that resumes it."""
 
     def _plain_params(self) -> dict[str, Any]:
+        """Settings as they come back from JSON."""
         params = self.get_params(deep=False)
         params.pop("chip")
-        params["neuron"] = vars(Neuron.of(self.neuron))
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
+        return {name: _plain(value) for name, value in params.items()}
 
-    def _check_resume(self, state: State, x: NDArray[np.uint8], labels: IntArray) -> None:
-        """Refuse a checkpoint that does not belong to this training."""
-        mine, meta = self._meta(x, labels), state.meta
+    def _check_resume(self, state: State, mine: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not belong to the training that `mine` (:meth:`_meta`) describes."""
+        meta = state.meta
         if meta.get("trainer") != mine["trainer"]:
             raise CheckpointError(f"The checkpoint is of {meta.get('trainer')!r}, not of {mine['trainer']}.")
         if meta.get("config") != mine["config"]:
@@ -413,10 +406,107 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
             raise CheckpointError("The checkpoint belongs to other training data.")
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+class VectorClassifier(ChipClassifier):
+    """A classifier that searches for the network's weights and biases, one vector, from outside the chip.
+
+    Class k is the one whose output neuron spikes most. Subclasses implement :meth:`_candidates`.
+    """
+
+    beta: float
+    neuron: Neuron | Mapping[str, Any] | None
+
+    def __init__(
+        self,
+        chip: Chip,
+        *,
+        beta: float,
+        prior_sd: float,
+        start_sd: float,
+        encoding: str,
+        timesteps: int,
+        neuron: Neuron | Mapping[str, Any] | None,
+        seed: int,
+    ) -> None:
+        self.chip = chip
+        self.beta = beta
+        self.prior_sd = prior_sd
+        self.start_sd = start_sd
+        self.encoding = encoding
+        self.timesteps = timesteps
+        self.neuron = neuron
+        self.seed = seed
+
+    def _check_common(self) -> None:
+        super()._check_common()
+        require_number("beta", self.beta, 1e-6)
+        require_number("prior_sd", self.prior_sd, 1e-3)
+        require_number("start_sd", self.start_sd, 0)
+
+    @property
+    def _map(self) -> ParameterMap:
+        return ParameterMap(self.chip.cfg)
+
+    def _start(self, initial: Network | ArrayLike | None) -> IntArray:
+        """Start vector: drawn from the seed, or the parameters of a network or a vector that is given."""
+        map_ = self._map
+        if initial is None:
+            return draw_start(map_, self.start_sd, int(self.seed))
+        vector = vector_of(initial, map_)
+        return np.clip(vector, -map_.limit, map_.limit)
+
+    def network_of(self, vector: IntArray) -> Network:
+        """The network with these parameters and this trainer's neuron constants."""
+        return make_network(self.chip.cfg, self._map, vector, Neuron.of(self.neuron))
+
+    def _candidates(self) -> list[IntArray]:
+        """Parameter vectors whose softmax probabilities a prediction averages (usually one)."""
+        raise NotImplementedError
+
+    @property
+    def network_(self) -> Network:
+        """The (first) network that predictions use."""
+        self._check_fitted()
+        return self.network_of(self._candidates()[0])
+
+    def scores_of(self, out: Output) -> NDArray[Any]:
+        """Output spike counts (N, n_out)."""
+        return out.counts[-1]
+
+    def counts(self, X: ArrayLike) -> NDArray[np.int32]:
+        """Output spike counts (members, N, n_out) of the network(s) that predictions use."""
+        self._check_fitted()
+        x = self._inputs(X)
+        result = []
+        for vector in self._candidates():
+            self.chip.load(self.network_of(vector))
+            result.append(self.present(x).counts[-1])
+        return np.stack(result)
+
+    def _scores(self, X: Any) -> NDArray[Any]:
+        counts = self.counts(X)
+        return counts[0] if len(counts) == 1 else self._probabilities(counts)
+
+    def _probabilities(self, counts: NDArray[np.int32]) -> FloatArray:
+        return np.exp([log_softmax(self.beta * member) for member in counts.astype(float)]).mean(axis=0)
+
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
+        """Class probabilities (N, n_classes): softmax of beta times the counts, averaged over the members."""
+        return self._probabilities(self.counts(X))
+
+    def _plain_params(self) -> dict[str, Any]:
+        return super()._plain_params() | {"neuron": vars(Neuron.of(self.neuron))}
+
+
 def chip_totals(chip: Chip) -> dict[str, int]:
     """Snapshot of the chip's running totals."""
     stats = chip.stats
-    names = ("samples", "timesteps", "cycles", "synaptic_ops", "spikes")
+    names = ("samples", "timesteps", "cycles", "synaptic_ops", "spikes", "gradient_spikes")
     return {name: int(getattr(stats, name)) for name in names}
 
 

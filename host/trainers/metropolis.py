@@ -21,16 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from host.trainers.base import (
     Callback,
-    ChipClassifier,
     FloatArray,
     IntArray,
     Neuron,
     Progress,
     StopTraining,
+    VectorClassifier,
     add_cost,
     chip_totals,
     log_softmax,
-    require,
     require_choice,
     require_number,
 )
@@ -48,7 +47,7 @@ ADAPT_RATE = 0.6
 WIDTH_LIMITS = (0.6, 64.0)
 
 
-class MetropolisHastings(ChipClassifier):
+class MetropolisHastings(VectorClassifier):
     """Samples integer weights and biases from their posterior by presenting the training set to the chip.
 
     Parameters
@@ -119,11 +118,17 @@ class MetropolisHastings(ChipClassifier):
         neuron: Neuron | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        self.chip = chip
+        super().__init__(
+            chip,
+            beta=beta,
+            prior_sd=prior_sd,
+            start_sd=start_sd,
+            encoding=encoding,
+            timesteps=timesteps,
+            neuron=neuron,
+            seed=seed,
+        )
         self.steps = steps
-        self.beta = beta
-        self.prior_sd = prior_sd
-        self.start_sd = start_sd
         self.block = block
         self.width = width
         self.target_acceptance = target_acceptance
@@ -133,11 +138,8 @@ class MetropolisHastings(ChipClassifier):
         self.n_votes = n_votes
         self.remeasure = remeasure
         self.fresh_seeds = fresh_seeds
-        self.encoding = encoding
-        self.timesteps = timesteps
-        self.neuron = neuron
-        self.seed = seed
 
+    _training: _Chain
     _free_on_resume = ("read_out", "n_votes")
 
     # ---- training
@@ -166,8 +168,8 @@ class MetropolisHastings(ChipClassifier):
         if resume is None:
             self._begin(x, labels, initial)
         else:
-            self._check_resume(resume, x, labels)
-            self._chain = _Chain.from_state(resume, self._map.size)
+            self._check_resume(resume, self._meta(x, labels))
+            self._training = _Chain.from_state(resume, self._map.size)
         return self._run(x, labels, callback)
 
     def partial_fit(
@@ -175,25 +177,16 @@ class MetropolisHastings(ChipClassifier):
     ) -> MetropolisHastings:
         """Continue the chain for `steps` more proposals at its present width; starts it if there is none."""
         require_number("steps", steps, 1, integer=True)
-        if not hasattr(self, "_chain"):
+        if not hasattr(self, "_training"):
             return self.fit(X, y, callback=callback)
         x, labels = self._prepare(X, y)
         self._check_settings()
-        self._check_resume(self.state_dict(), x, labels)
-        self._chain.extend(int(steps))
+        self._check_resume(self.state_dict(), self._meta(x, labels))
+        self._training.extend(int(steps))
         return self._run(x, labels, callback)
-
-    def state_dict(self) -> State:
-        """Everything needed to go on with the chain, as plain values and arrays."""
-        require(hasattr(self, "_chain"), "There is no chain yet; call fit(X, y) first.")
-        state = self._chain.to_state()
-        state.meta |= self._identity
-        return state
 
     def _check_settings(self) -> None:
         require_number("steps", self.steps, 1, integer=True)
-        require_number("prior_sd", self.prior_sd, 1e-3)
-        require_number("start_sd", self.start_sd, 0)
         require_number("block", self.block, 1, self._map.size, integer=True)
         require_number("width", self.width, *WIDTH_LIMITS)
         require_number("target_acceptance", self.target_acceptance, 0.01, 0.99)
@@ -203,14 +196,14 @@ class MetropolisHastings(ChipClassifier):
         require_choice("encoding", self.encoding, ("rate", "bernoulli"))
 
     def _begin(self, x: NDArray[np.uint8], labels: IntArray, initial: Network | ArrayLike | None) -> None:
-        start = self._start(initial, self.start_sd)
+        start = self._start(initial)
         before = chip_totals(self.chip)
         self.chip.load(self.network_of(start))
-        counts = self._present(x, self._run_seed(0))
+        counts = self._present(x, 0)
         log_likelihood, accuracy = self._judge(counts, labels)
         total = int(self.steps)
         burn_end = int(self.burn_in * total)
-        self._chain = _Chain(
+        self._training = _Chain(
             start,
             log_likelihood,
             accuracy,
@@ -221,10 +214,10 @@ class MetropolisHastings(ChipClassifier):
             spacing=max(1, (total - burn_end) // int(self.n_votes)),
             width=float(self.width),
         )
-        self._chain.cost = add_cost(before, chip_totals(self.chip))
+        self._training.cost = add_cost(before, chip_totals(self.chip))
 
     def _run(self, x: NDArray[np.uint8], labels: IntArray, callback: Callback | None) -> MetropolisHastings:
-        chain = self._chain
+        chain = self._training
         self._identity = self._meta(x, labels)
         port = ParameterPort(self.chip, self._map, Neuron.of(self.neuron))
         port.load(chain.current)
@@ -261,7 +254,7 @@ class MetropolisHastings(ChipClassifier):
             port.change(chain.current, self._stale)
             self._stale = chosen[:0]
             chain.evaluations += 1
-            log_likelihood, accuracy = self._judge(self._present(x, self._run_seed(chain.evaluations)), labels)
+            log_likelihood, accuracy = self._judge(self._present(x, chain.evaluations), labels)
         accepted = False
         new: tuple[float, float, float] | None = None
         if np.abs(moved).max() <= limit:
@@ -271,7 +264,7 @@ class MetropolisHastings(ChipClassifier):
             self._stale = touched  # until accepted, all of these may differ from the chain's state
             port.change(candidate, touched)
             chain.evaluations += 1
-            likelihood, share = self._judge(self._present(x, self._run_seed(chain.evaluations)), labels)
+            likelihood, share = self._judge(self._present(x, chain.evaluations), labels)
             prior = self._log_prior(candidate)
             delta = likelihood + prior - log_likelihood - chain.log_prior
             accepted = bool(delta > 0.0 if self.greedy else delta >= threshold)
@@ -315,9 +308,10 @@ class MetropolisHastings(ChipClassifier):
 
     # ---- arithmetic of the chain
 
-    def _run_seed(self, evaluation: int) -> int:
-        """Seed of the presentation number `evaluation`."""
-        return (int(self.seed) + (evaluation * 0x9E3779B1 if self.fresh_seeds else 0)) & 0xFFFF_FFFF
+    def _present(self, x: NDArray[np.uint8], evaluation: int) -> NDArray[np.int32]:
+        """Output counts (N, n_out) of what the chip holds now, in presentation number `evaluation`."""
+        seed = int(self.seed) + (evaluation * 0x9E3779B1 if self.fresh_seeds else 0)
+        return self.present(x, seed & 0xFFFF_FFFF).counts[-1]
 
     def _judge(self, counts: NDArray[np.int32], labels: IntArray) -> tuple[float, float]:
         """Log-likelihood of the labels, summed over samples, and accuracy."""

@@ -27,13 +27,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from host.trainers.base import (
     Callback,
-    ChipClassifier,
     FloatArray,
     IntArray,
     Neuron,
     ParameterMap,
     Progress,
     StopTraining,
+    VectorClassifier,
     add_cost,
     chip_totals,
     log_softmax,
@@ -127,7 +127,7 @@ class Gradient:
         return loss, accuracy, gradient
 
 
-class SurrogateGradient(ChipClassifier):
+class SurrogateGradient(VectorClassifier):
     """Trains integer weights and biases by backpropagation; see the module's table for the modes.
 
     Parameters
@@ -175,21 +175,25 @@ class SurrogateGradient(ChipClassifier):
         neuron: Neuron | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        self.chip = chip
+        super().__init__(
+            chip,
+            beta=beta,
+            prior_sd=prior_sd,
+            start_sd=start_sd,
+            encoding=encoding,
+            timesteps=timesteps,
+            neuron=neuron,
+            seed=seed,
+        )
         self.mode = mode
         self.updates = updates
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.final_learning_rate = final_learning_rate
-        self.beta = beta
-        self.prior_sd = prior_sd
-        self.start_sd = start_sd
         self.dies = dies
         self.n_dies = n_dies
-        self.encoding = encoding
-        self.timesteps = timesteps
-        self.neuron = neuron
-        self.seed = seed
+
+    _training: _Descent
 
     # ---- training
 
@@ -206,11 +210,11 @@ class SurrogateGradient(ChipClassifier):
         x, labels = self._prepare(X, y)
         self._check_settings()
         if resume is None:
-            start = self._start(initial, self.start_sd)
-            self._descent = _Descent(start.astype(np.float64), np.random.default_rng([int(self.seed), 0x5347]))
+            start = self._start(initial)
+            self._training = _Descent(start.astype(np.float64), np.random.default_rng([int(self.seed), 0x5347]))
         else:
-            self._check_resume(resume, x, labels)
-            self._descent = _Descent.from_state(resume, self._map.size)
+            self._check_resume(resume, self._meta(x, labels))
+            self._training = _Descent.from_state(resume, self._map.size)
         self._identity = self._meta(x, labels)
         chips, owned = self._forward_chips()
         try:
@@ -223,21 +227,12 @@ class SurrogateGradient(ChipClassifier):
         self._finish()
         return self
 
-    def state_dict(self) -> State:
-        """Everything needed to go on with the training, as plain values and arrays."""
-        require(hasattr(self, "_descent"), "There is no training yet; call fit(X, y) first.")
-        state = self._descent.to_state()
-        state.meta |= self._identity
-        return state
-
     def _check_settings(self) -> None:
         require_choice("mode", self.mode, MODES)
         require_number("updates", self.updates, 1, integer=True)
         require_number("batch_size", self.batch_size, 1, integer=True)
         require_number("learning_rate", self.learning_rate, 1e-9)
         require_number("final_learning_rate", self.final_learning_rate, 1e-9)
-        require_number("prior_sd", self.prior_sd, 1e-3)
-        require_number("start_sd", self.start_sd, 0)
         require_number("n_dies", self.n_dies, 1, integer=True)
         require(
             self.encoding == "rate",
@@ -271,7 +266,7 @@ class SurrogateGradient(ChipClassifier):
         ]
 
     def _run(self, x: NDArray[np.uint8], labels: IntArray, chips: list[Chip], callback: Callback | None) -> None:
-        descent, map_ = self._descent, self._map
+        descent, map_ = self._training, self._map
         clamp = self.mode in ("in-loop", "domain-randomised")
         gradient = Gradient(map_, Neuron.of(self.neuron), self.beta, clamp=clamp)
         inputs = rate_raster(x, int(self.timesteps))
@@ -308,7 +303,7 @@ class SurrogateGradient(ChipClassifier):
                 callback(Progress(descent.step, total, -loss, accuracy, float("nan"), descent.best_accuracy))
 
     def _finish(self) -> None:
-        descent = self._descent
+        descent = self._training
         self.last_ = np.rint(descent.weights).astype(np.int64)
         self.best_ = descent.best.copy()
         self.history_ = descent.columns()
