@@ -3,6 +3,7 @@
 from host.trainers.base import Neuron, Progress, StopTraining, TrainingError, balanced_accuracy
 from host.trainers.checkpoint import CheckpointError, State
 from host.trainers.metropolis import MetropolisHastings
+from host.trainers.spike_backprop import SpikeBackprop
 from host.trainers.surrogate import SurrogateGradient
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "MetropolisHastings",
     "Neuron",
     "Progress",
+    "SpikeBackprop",
     "State",
     "StopTraining",
     "SurrogateGradient",
