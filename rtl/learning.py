@@ -270,7 +270,6 @@ class Learner(wiring.Component):
                         new.negative.eq(old.negative + negative[lane]),
                     ]
                 with m.If(~erring):
-                    m.d.sync += below.eq(1)
                     next_word()
                 with m.Elif(again):
                     m.d.sync += [
@@ -332,6 +331,7 @@ class Learner(wiring.Component):
                     ]
                 m.d.sync += [positive.eq(rises), negative.eq(falls), number.eq(0)]
                 with m.If((rises | falls).any()):
+                    m.d.sync += below.eq(1)
                     m.next = "COUNT"
                 with m.Else():
                     next_word()

@@ -324,7 +324,8 @@ class NeuronUpdate(wiring.Component):
                 if cfg.learning:
                     m.d.comb += self.new_potentials[lane].eq(potential)
                     with m.If(self.winner_layer):
-                        m.d.comb += fire.eq((self.winner_word == at[final][1]) & (self.winner_lane == lane))
+                        chosen = (self.winner_word == at[final][1]) & (self.winner_lane == lane)
+                        m.d.comb += fire.eq(self.award & chosen)
                     with m.Else():
                         m.d.comb += fire.eq((potential - theta[lane] > chance) & ~blocked & exists[lane])
                 else:
