@@ -37,15 +37,15 @@ class StopTraining(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a trainer tells its callback.
+    """What a trainer tells its callback; ``nan`` where it does not know.
 
     Attributes
     ----------
-    step, total : work done and to do (proposals of a chain, updates of a gradient method)
+    step, total : work done and to do (proposals of a chain, updates of a gradient method, samples learned on the chip)
     log_likelihood : of the current state, mean per sample in nats
-    accuracy : share of the presented samples that the current state classifies correctly, 0..1
-    acceptance : share of the recent proposals that were accepted, 0..1 (``nan`` for gradient methods)
-    best_accuracy : the same for the best state so far
+    accuracy : share of the presented samples (or, on the chip, time steps) that were classified correctly, 0..1
+    acceptance : share of the recent proposals that were accepted, 0..1 (chains only)
+    best_accuracy : accuracy of the best state so far (on the chip: on the validation set)
     """
 
     step: int
