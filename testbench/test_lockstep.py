@@ -21,6 +21,8 @@ SMALL = ChipConfig(layers=(11, 9, 5), lanes=4, trace=True)
 DEEP = ChipConfig(layers=(9, 12, 8, 7, 3), lanes=8, weight_bits=10, state_bits=16, die_tables=False, trace=True)
 WIDE = ChipConfig(layers=(70, 33, 40), lanes=32, weight_bits=6, state_bits=20)
 FLAT = ChipConfig(layers=(20, 3), lanes=4, weight_bits=16, state_bits=32)
+LEARNING = ChipConfig(layers=(11, 9, 6, 7), lanes=4, trace=True, learning=True)
+LEARNING_WIDE = ChipConfig(layers=(40, 35, 20), lanes=16, weight_bits=10, die_tables=False, learning=True)
 
 
 def lockstep(cfg: ChipConfig, seeds: range, *, chapters: int, samples: int, max_steps: int) -> Totals:
@@ -34,7 +36,7 @@ def lockstep(cfg: ChipConfig, seeds: range, *, chapters: int, samples: int, max_
     return totals
 
 
-@pytest.mark.parametrize("cfg", [SMALL, DEEP], ids=["die", "deep"])
+@pytest.mark.parametrize("cfg", [SMALL, DEEP, LEARNING], ids=["die", "deep", "learning"])
 def test_every_neuron_is_equal_in_every_step_under_random_pauses(cfg: ChipConfig, show: Callable[[str], None]) -> None:
     log = cosim.run(
         "testbench.cocotb_lockstep",
@@ -47,12 +49,15 @@ def test_every_neuron_is_equal_in_every_step_under_random_pauses(cfg: ChipConfig
     assert log.count("all equal") == 2
 
 
-@pytest.mark.parametrize("cfg", [SMALL, WIDE, FLAT], ids=["die", "wide", "flat"])
+@pytest.mark.parametrize("cfg", [SMALL, WIDE, FLAT, LEARNING_WIDE], ids=["die", "wide", "flat", "learning"])
 def test_answers_and_cycles_are_equal_on_the_fast_simulator(cfg: ChipConfig, show: Callable[[str], None]) -> None:
     totals = lockstep(cfg, range(4), chapters=12, samples=6, max_steps=60)
     show(str(totals))
     assert totals.steps > 2_000
     assert totals.spikes > 1_000
+    if cfg.learning:
+        assert totals.learned > 100
+        assert totals.gradient_events > 1_000
 
 
 @pytest.mark.slow
@@ -65,3 +70,17 @@ def test_a_million_steps_over_thirty_random_configurations_are_equal(show: Calla
     show(str(totals))
     assert totals.configurations >= 30
     assert totals.steps >= 1_000_000
+
+
+@pytest.mark.slow
+def test_twenty_thousand_learned_samples_over_twelve_random_configurations_are_equal(
+    show: Callable[[str], None],
+) -> None:
+    draw = random.Random("twelve")
+    configurations = [random_config(draw, learning=True) for _ in range(12)]
+    run = partial(lockstep, seeds=range(8), chapters=8, samples=50, max_steps=12)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        totals = sum(pool.map(run, configurations), Totals())
+    show(str(totals))
+    assert totals.configurations >= 10
+    assert totals.learned >= 20_000
