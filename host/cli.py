@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,8 +80,11 @@ def progress_bars() -> Iterator[Callable[[str, Any], None]]:
     def watch(title: str, progress: Any) -> None:
         if title not in tasks:
             tasks[title] = bars.add_task(escape(title), total=progress.total, figures="")
-        figures = f"train {100 * progress.accuracy:5.1f} %  likeliest {100 * progress.best_accuracy:5.1f} %"
-        if progress.acceptance == progress.acceptance:  # not NaN
+        figures = f"train {100 * progress.accuracy:5.1f} %"
+        is_chain = not math.isnan(progress.acceptance)
+        if not math.isnan(progress.best_accuracy):
+            figures += f"  {'likeliest' if is_chain else 'best'} {100 * progress.best_accuracy:5.1f} %"
+        if is_chain:
             figures += f"  accepted {100 * progress.acceptance:3.0f} %"
         bars.update(tasks[title], completed=progress.step, total=progress.total, figures=figures)
 
@@ -98,16 +102,17 @@ def result_table(title: str, rows: list[tuple[str, str]], columns: tuple[str, st
     return table
 
 
-def _run_spec(spec: Any, folder: Any, resume: Any, baselines: tuple[str, ...], report: bool = True) -> dict[str, Any]:
+def _run_spec(spec: Any, folder: Any, resume: Any, baselines: tuple[str, ...] | None) -> dict[str, Any]:
     """Train with progress bars; Ctrl-C says how to resume and exits with 130."""
     from host.jobs import Interrupted, train
 
     try:
         with progress_bars() as watch:
-            return train(spec, folder, resume=resume, baselines=baselines, watch=watch, report=report)
+            return train(spec, folder, resume=resume, baselines=baselines, watch=watch)
     except Interrupted as stop:
+        unit = "samples" if spec.trainer == "ssnn-bp" else "steps"
         errors.print(
-            f"[yellow]Stopped[/] after {stop.step} of {stop.total} steps; go on with: "
+            f"[yellow]Stopped[/] after {stop.step} of {stop.total} {unit}; go on with: "
             f"[bold]spikeloop train --resume {folder.path}[/]",
             soft_wrap=True,
         )
@@ -126,7 +131,9 @@ def _print_result(result: dict[str, Any], folder: Any) -> None:
     chip = result["chip"]
     console.print(
         f"Training used {chip['samples']:,} chip presentations, {chip['cycles']:,} clock cycles, "
-        f"{chip['synaptic_ops']:,} synaptic operations; {result['wall_s']:.1f} s.",
+        f"{chip['synaptic_ops']:,} synaptic operations"
+        + (f", {chip['gradient_spikes']:,} gradient spikes" if chip.get("gradient_spikes") else "")
+        + f"; {result['wall_s']:.1f} s.",
         highlight=False,
     )
     console.print(f"Report: {folder.path / 'report.html'}", highlight=False, soft_wrap=True)
@@ -134,7 +141,13 @@ def _print_result(result: dict[str, Any], folder: Any) -> None:
 
 # ---- options --------------------------------------------------------------------------------------------------------
 
-Trainer = Annotated[str, typer.Option(help="mh (Metropolis-Hastings) or surrogate (backpropagation).")]
+Trainer = Annotated[
+    str,
+    typer.Option(
+        help="mh (Metropolis-Hastings), surrogate (backpropagation on the host) or ssnn-bp (backpropagation by spikes, "
+        "on the chip itself)."
+    ),
+]
 Mode = Annotated[str, typer.Option(help="Of the surrogate trainer: ideal, domain-randomised, in-loop, in-loop-naive.")]
 Data = Annotated[str, typer.Option("--dataset", help="Data set; `spikeloop datasets` lists them.")]
 BackendName = Annotated[str, typer.Option("--backend", help="sim (the simulated RTL) or golden (its exact model).")]
@@ -142,6 +155,7 @@ DieSeed = Annotated[int | None, typer.Option("--die", help="Seed of a distorted 
 Mismatch = Annotated[float | None, typer.Option(help="Level of the die's distortion, 0 to 4.")]
 Seed = Annotated[int, typer.Option(help="Seed of split, start and training.")]
 TrainSize = Annotated[int, typer.Option(help="Training samples.")]
+Epochs = Annotated[int, typer.Option(help="Presentations of the training set.")]
 Steps = Annotated[int | None, typer.Option(help="Proposals (mh, default 3000) or updates (surrogate, default 400).")]
 Timesteps = Annotated[int, typer.Option(help="Time steps of one presentation.")]
 Hidden = Annotated[str, typer.Option(help="Hidden layers, for example 15 or 30,15; empty for none.")]
@@ -163,38 +177,68 @@ def _sizes(text: str) -> tuple[int, ...]:
 @app.command(
     epilog="Example: spikeloop train --trainer mh --dataset breast-cancer --backend sim --die 3 --mismatch 0.8 "
     "--seed 0 --out runs/x"
+    "\n\nExample: spikeloop train --trainer ssnn-bp --dataset digits --backend sim --epochs 10 --hidden 64"
 )
 def train(
     trainer: Trainer = "mh",
     mode: Mode = "in-loop",
-    dataset: Data = "breast-cancer",
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Data set; `spikeloop datasets` lists them. Default: breast-cancer; ssnn-bp: digits."),
+    ] = None,
     backend: BackendName = "sim",
     die: DieSeed = None,
     mismatch: Mismatch = None,
     seed: Seed = 0,
-    train_size: TrainSize = 100,
+    train_size: Annotated[
+        int | None, typer.Option(help="Training samples. Default: 100; ssnn-bp: all that there are.")
+    ] = None,
+    validation_size: Annotated[
+        int, typer.Option(help="Of ssnn-bp: training samples to hold back and measure after every epoch.")
+    ] = 0,
     steps: Steps = None,
-    timesteps: Timesteps = 32,
-    hidden: Hidden = "15",
-    lanes: Lanes = 8,
-    weight_bits: WeightBits = 8,
+    epochs: Annotated[int, typer.Option(help="Of ssnn-bp: presentations of the training set.")] = 10,
+    timesteps: Annotated[
+        int | None, typer.Option(help="Time steps of one presentation. Default: 32; ssnn-bp: 10.")
+    ] = None,
+    hidden: Annotated[
+        str | None,
+        typer.Option(help="Hidden layers, for example 15 or 30,15; empty for none. Default: 15; ssnn-bp: 64."),
+    ] = None,
+    lanes: Annotated[
+        int | None, typer.Option(help="Synapses the chip handles in a clock cycle. Default: 8; ssnn-bp: 16.")
+    ] = None,
+    weight_bits: Annotated[int | None, typer.Option(help="Width of a weight. Default: 8; ssnn-bp: 10.")] = None,
     read_out: Annotated[str, typer.Option(help="Of mh: best, vote, mean, last or map.")] = "best",
     start: Annotated[
         str, typer.Option(help="random, or backprop (begin with weights trained on the ideal model).")
     ] = "random",
-    start_sd: Annotated[float, typer.Option(help="Spread of the start weights.")] = 24.0,
-    prior_sd: Annotated[float, typer.Option(help="Spread of the prior over weights.")] = 32.0,
+    start_sd: Annotated[float, typer.Option(help="Of mh and surrogate: spread of the start weights.")] = 24.0,
+    prior_sd: Annotated[float, typer.Option(help="Of mh and surrogate: spread of the prior over weights.")] = 32.0,
     greedy: Annotated[bool, typer.Option("--greedy", help="Of mh: accept only improvements (a baseline).")] = False,
     remeasure: Annotated[
         bool, typer.Option("--remeasure", help="Of mh: measure the current weights again at every step (noisy chips).")
     ] = False,
-    encoding: Annotated[str, typer.Option(help="rate or bernoulli.")] = "rate",
-    baselines: Annotated[bool, typer.Option("--baselines", help="Also train the backprop baselines.")] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="rate (regular), bernoulli (random) or, of ssnn-bp, events (timed, for sets of an event camera). "
+            "Default: rate; ssnn-bp: bernoulli."
+        ),
+    ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Also train the backprop baselines; of ssnn-bp: an ordinary network."),
+    ] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the interrupted training in this run folder.")] = None,
     out: Out = None,
 ) -> None:
-    """Train a network with a chip in the loop and write a run folder."""
-    from host.jobs import BASELINES, RunSpec
+    """Train a network with a chip in the loop and write a run folder.
+
+    The trainers mh and surrogate change the weights from outside, after presenting samples to the chip. With ssnn-bp
+    the chip is built with learning hardware and changes them itself, in every time step; the host sends labels along.
+    """
+    from host.jobs import RunSpec, baselines_for
     from host.runs import RunFolder
     from host.trainers.checkpoint import CheckpointError
 
@@ -206,8 +250,8 @@ def train(
             spec = RunSpec.from_dict(state.meta.get("spec", None) or _foreign(CheckpointError, resume))
             folder = RunFolder.create(resume)
         else:
-            spec = RunSpec(
-                trainer=trainer,
+            spec = RunSpec.usual(
+                trainer,
                 mode=mode,
                 dataset=dataset,
                 backend=backend,
@@ -215,9 +259,11 @@ def train(
                 mismatch=mismatch,
                 seed=seed,
                 train_size=train_size,
+                validation_size=validation_size,
                 steps=steps,
+                epochs=epochs,
                 timesteps=timesteps,
-                hidden=_sizes(hidden),
+                hidden=None if hidden is None else _sizes(hidden),
                 lanes=lanes,
                 weight_bits=weight_bits,
                 start=start,
@@ -229,8 +275,7 @@ def train(
                 remeasure=remeasure,
             )
             folder = RunFolder.create(out or Path("runs") / f"{spec.dataset}-{spec.trainer}-{spec.seed}")
-        names = tuple(BASELINES) if baselines else ("logistic regression", "majority class")
-        result = _run_spec(spec, folder, state, names)
+        result = _run_spec(spec, folder, state, baselines_for(spec) if baselines else None)
         _print_result(result, folder)
 
 
@@ -274,6 +319,44 @@ def demo(
         )
         result = _run_spec(spec, folder, None, DEMO_BASELINES)
         _print_result(result, folder)
+
+
+@app.command(epilog="Example: spikeloop baseline --dataset mnist --hidden 128 --epochs 10 --seed 0")
+def baseline(
+    dataset: Data = "digits",
+    hidden: Hidden = "128",
+    epochs: Epochs = 10,
+    seed: Seed = 0,
+    train_size: Annotated[int | None, typer.Option(help="Training samples. Default: all that there are.")] = None,
+) -> None:
+    """Train an ordinary network, without chip or spikes, to compare a chip of the same size with."""
+    from host import datasets
+    from host.baseline import train_ann
+    from host.trainers import Progress
+
+    with one_sentence():
+        split = datasets.split(dataset, train_size, seed)
+        sizes = _sizes(hidden)
+        nan = float("nan")
+        with progress_bars() as watch:
+
+            def show(entry: dict[str, Any]) -> None:
+                watch("epochs", Progress(entry["epoch"], epochs, nan, entry["accuracy_train"], nan, nan))
+
+            found = train_ann(split, hidden=sizes, epochs=epochs, seed=seed, callback=show)
+        layers = "-".join(map(str, (split.n_features, *sizes, split.n_classes)))
+        rows = [
+            ("[bold]test accuracy[/]", f"[bold]{100 * found.accuracy_test:.2f} %[/]"),
+            ("training accuracy", f"{100 * found.accuracy_train:.2f} %"),
+            ("training samples", f"{len(split.y_train):,}"),
+            ("epochs", str(epochs)),
+            (
+                "learning rate, first and last epoch",
+                " ... ".join(f"{found.history[i]['learning_rate']:g}" for i in (0, -1)),
+            ),
+            ("seconds", f"{found.seconds:.1f}"),
+        ]
+        console.print(result_table(f"Ordinary network {layers} on {dataset}, seed {seed}", rows, ("", "")))
 
 
 @app.command(epilog="Example: spikeloop evaluate runs/demo --backend golden")
@@ -364,6 +447,7 @@ def verilog(
     state_bits: Annotated[int, typer.Option(help="Width of currents and membranes.")] = 24,
     die_tables: Annotated[bool, typer.Option(help="Build the tables that distort the chip.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Add the trace port.")] = False,
+    learning: Annotated[bool, typer.Option("--learning", help="Build what on-chip learning needs.")] = False,
     config: Annotated[Path | None, typer.Option(help="Configuration as JSON instead of the options above.")] = None,
     name: Annotated[str, typer.Option(help="Top module and file name.")] = "spikeloop",
     out: Annotated[Path, typer.Option(help="Folder of the Verilog.")] = Path("build/verilog"),
@@ -384,6 +468,7 @@ def verilog(
                 state_bits=state_bits,
                 die_tables=die_tables,
                 trace=trace,
+                learning=learning,
             )
         from rtl.verilog import generate
 

@@ -8,28 +8,54 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from host import datasets
 from host.errors import UserError
+from host.events import Events
 from host.runs import NETWORK, RunFolder, versions
-from host.trainers import CheckpointError, MetropolisHastings, Progress, State, SurrogateGradient
+from host.trainers import CheckpointError, MetropolisHastings, Progress, SpikeBackprop, State, SurrogateGradient
 from host.trainers.base import ChipClassifier, balanced_accuracy
+from host.trainers.spike_backprop import READ_OUTS as SPIKE_READ_OUTS
 from rtl.config import ChipConfig
 
-TRAINERS = ("mh", "surrogate")
+TRAINERS = ("mh", "surrogate", "ssnn-bp")
 MODES = ("ideal", "domain-randomised", "in-loop", "in-loop-naive")
 BACKENDS = ("golden", "sim")
 STARTS = ("random", "backprop")
 READ_OUTS = ("best", "vote", "mean", "last", "map")
+ENCODINGS = ("rate", "bernoulli", "events")
+
+USUAL: dict[str, dict[str, Any]] = {
+    "ssnn-bp": {
+        "dataset": "digits",
+        "train_size": None,
+        "timesteps": 10,
+        "hidden": (64,),
+        "lanes": 16,
+        "weight_bits": 10,
+        "encoding": "bernoulli",
+    }
+}
+"""Settings of a trainer that differ from the defaults of :class:`RunSpec`."""
+
+BATCH = 250
+"""Samples that a chip learns from between two looks at Ctrl-C and at the time of the next checkpoint."""
+
+LOGISTIC_VALUES = 2_000_000
+"""Largest training set, in intensities, for which logistic regression is fitted without being asked."""
+
 CHECKPOINT_SECONDS = 5.0
 """Time between two checkpoints while training."""
 
 RASTER_SAMPLES = 3
 """Test samples whose spikes are drawn in the report."""
+
+
+Data: TypeAlias = datasets.Split | datasets.EventSplit
 
 
 class SpecError(UserError):
@@ -47,7 +73,8 @@ class RunSpec:
     """Everything that defines a training; equal specs give equal results.
 
     `die` is the seed of the distorted die and `mismatch` its level; both ``None`` mean the ideal chip. `start` is
-    "random", or "backprop": begin with weights that backpropagation found on the ideal model.
+    "random", or "backprop": begin with weights that backpropagation found on the ideal model. `train_size` is ``None``
+    for the whole training pool. `epochs` and `validation_size` are those of "ssnn-bp", `steps` those of the others.
     """
 
     trainer: str = "mh"
@@ -57,8 +84,10 @@ class RunSpec:
     die: int | None = None
     mismatch: float | None = None
     seed: int = 0
-    train_size: int = 100
+    train_size: int | None = 100
+    validation_size: int = 0
     steps: int | None = None
+    epochs: int = 10
     timesteps: int = 32
     hidden: tuple[int, ...] = (15,)
     lanes: int = 8
@@ -81,7 +110,11 @@ class RunSpec:
         allowed("backend", self.backend, BACKENDS)
         allowed("read-out", self.read_out, READ_OUTS)
         allowed("start", self.start, STARTS)
-        allowed("encoding", self.encoding, ("rate", "bernoulli"))
+        allowed("encoding", self.encoding, ENCODINGS)
+        if self.trainer != "ssnn-bp" and (self.encoding == "events" or self.validation_size):
+            raise SpecError(f"Timed events and a validation set: must be with the trainer ssnn-bp, not {self.trainer}.")
+        if self.trainer == "ssnn-bp" and self.start != "random":
+            raise SpecError(f"Start {self.start!r}: must be 'random' with the trainer ssnn-bp.")
         if self.mismatch is not None and not 0 <= self.mismatch <= 4:
             raise SpecError(f"Mismatch {self.mismatch!r}: must be a level from 0 to 4.")
         if self.die is not None and not 0 <= self.die < 2**32:
@@ -90,8 +123,16 @@ class RunSpec:
             raise SpecError(f"Seed {self.seed!r}: must be from 0 to {2**32 - 1}.")
         if self.steps is not None and self.steps < 1:
             raise SpecError(f"Steps {self.steps!r}: must be an integer from 1 on.")
+        if self.epochs < 1:
+            raise SpecError(f"Epochs {self.epochs!r}: must be an integer from 1 on.")
         if not 1 <= self.timesteps <= 65_534:
             raise SpecError(f"Time steps {self.timesteps!r}: must be from 1 to 65534.")
+
+    @classmethod
+    def usual(cls, trainer: str, **given: Any) -> RunSpec:
+        """A spec with the trainer's usual settings where none is given (``None`` counts as not given)."""
+        given = {name: value for name, value in given.items() if value is not None}
+        return cls(**{**USUAL.get(trainer, {}), "trainer": trainer, **given})
 
     @property
     def n_steps(self) -> int:
@@ -112,13 +153,27 @@ class RunSpec:
         except TypeError as error:
             raise CheckpointError(f"The checkpoint's settings are damaged ({error}).") from None
 
+    def split(self) -> datasets.Split:
+        """The data as intensities."""
+        return datasets.split(self.dataset, self.train_size, self.seed, validation_size=self.validation_size)
+
+    def samples(self, split: datasets.Split) -> Data:
+        """The data as the chip gets them: intensities, or timed events if the encoding says so."""
+        return datasets.event_split(split, self.timesteps) if self.encoding == "events" else split
+
     def config(self, split: datasets.Split) -> ChipConfig:
-        """The chip: inputs and outputs from the data, hidden layers from the settings."""
+        """The chip: inputs and outputs from the data, hidden layers from the settings, learning if it has to.
+
+        A chip that learns has tables of a die only if there is one, for it is the larger of the two.
+        """
+        learning = self.trainer == "ssnn-bp"
         return ChipConfig(
             layers=(split.n_features, *self.hidden, split.n_classes),
             lanes=self.lanes,
             weight_bits=self.weight_bits,
             state_bits=self.state_bits,
+            die_tables=not learning or self.die is not None or self.mismatch is not None,
+            learning=learning,
         )
 
     def draw_die(self) -> Any:
@@ -130,6 +185,11 @@ class RunSpec:
         return Die(seed=self.die or 0, level=1.0 if self.mismatch is None else self.mismatch)
 
     def make_trainer(self, chip: Any) -> ChipClassifier:
+        if self.trainer == "ssnn-bp":
+            encoding = "bernoulli" if self.encoding == "events" else self.encoding
+            return SpikeBackprop(
+                chip, self.epochs, timesteps=self.timesteps, encoding=encoding, batch_size=BATCH, seed=self.seed
+            )
         common: dict[str, Any] = {
             "beta": self.beta,
             "prior_sd": self.prior_sd,
@@ -189,7 +249,7 @@ def train(
     run: RunFolder,
     *,
     resume: State | None = None,
-    baselines: tuple[str, ...] = ("logistic regression", "majority class"),
+    baselines: tuple[str, ...] | None = None,
     watch: Callable[[str, Progress], None] | None = None,
     report: bool = True,
 ) -> dict[str, Any]:
@@ -198,7 +258,8 @@ def train(
     Parameters
     ----------
     resume : checkpoint of an interrupted training of the same spec
-    baselines : names from :data:`BASELINES` to train beside it, on the same split and chip
+    baselines : names from :data:`BASELINES` to train beside it, on the same split and chip; default: those that need
+        no chip and little time
     watch : called with a title and the progress, for progress bars
     report : write report.html and its plots
 
@@ -209,9 +270,13 @@ def train(
     """
     from host.chip import Chip
 
-    for name in baselines:
+    for name in baselines or ():
         allowed("baseline", name, tuple(BASELINES))
-    split = datasets.split(spec.dataset, spec.train_size, spec.seed)
+    split = spec.split()
+    data = spec.samples(split)
+    if baselines is None:
+        small = split.x_train.size <= LOGISTIC_VALUES
+        baselines = WITHOUT_CHIP if small else ("majority class",)
     cfg = spec.config(split)
     die = spec.draw_die()
     started = time.perf_counter()
@@ -240,14 +305,15 @@ def train(
             if spec.start == "backprop" and resume is None:
                 pretrained = replace(spec, trainer="surrogate", mode="ideal", steps=None, encoding="rate")
                 initial = pretrained.make_trainer(chip).fit(split.x_train, split.y_train).network_
-            trainer.fit(split.x_train, split.y_train, initial=initial, resume=resume, callback=callback)
+            extra = {"X_val": data.x_validation, "y_val": data.y_validation} if spec.validation_size else {}
+            trainer.fit(data.x_train, data.y_train, **extra, initial=initial, resume=resume, callback=callback)
         except KeyboardInterrupt:
             save()
             raise
         save()
         wall = earlier + time.perf_counter() - started
-        test, balanced = trainer.evaluate(split.x_test, split.y_test)
-        train_accuracy, _ = trainer.evaluate(split.x_train, split.y_train)
+        test, balanced = trainer.evaluate(data.x_test, data.y_test)
+        train_accuracy, _ = trainer.evaluate(data.x_train, data.y_train)
         result: dict[str, Any] = {
             "system": spec.trainer,
             "dataset": spec.dataset,
@@ -266,10 +332,12 @@ def train(
         }
         if isinstance(trainer, MetropolisHastings):
             result["acceptance"] = trainer.acceptance_
-            result["read_outs"] = read_outs(trainer, split)
+            result["read_outs"] = read_outs(trainer, data)
+        if isinstance(trainer, SpikeBackprop):
+            result["read_outs"] = spike_read_outs(trainer, data)
         for name in baselines:
             result["baselines"][name] = BASELINES[name](spec, split, chip, _named(watch, name))
-        evaluation = evaluation_arrays(trainer, chip, split, spec, die)
+        evaluation = evaluation_arrays(trainer, chip, data, die)
         trainer.network_.save(run.path / NETWORK)
         run.write_history(trainer.history_)
         run.write_evaluation(evaluation)
@@ -283,47 +351,51 @@ def train(
 
 def title_of(spec: RunSpec) -> str:
     """What a progress bar calls the training."""
-    return "MH in the loop" if spec.trainer == "mh" else f"backprop, {spec.mode}"
+    return {"mh": "MH in the loop", "ssnn-bp": "SSNN-BP on the chip"}.get(spec.trainer, f"backprop, {spec.mode}")
 
 
 def _named(watch: Callable[[str, Progress], None] | None, name: str) -> Callable[[Progress], None] | None:
     return None if watch is None else lambda progress: watch(name, progress)
 
 
-def read_outs(trainer: MetropolisHastings, split: datasets.Split) -> dict[str, float]:
+def read_outs(trainer: MetropolisHastings, data: Data) -> dict[str, float]:
     """Test accuracy of every read-out of the chain."""
     chosen, found = trainer.read_out, {}
     for name in READ_OUTS:
         trainer.read_out = name
-        found[name] = trainer.evaluate(split.x_test, split.y_test)[0]
+        found[name] = trainer.evaluate(data.x_test, data.y_test)[0]
     trainer.read_out = chosen
     return found
 
 
-def evaluation_arrays(
-    trainer: ChipClassifier, chip: Any, split: datasets.Split, spec: RunSpec, die: Any
-) -> dict[str, NDArray[Any]]:
+def spike_read_outs(trainer: SpikeBackprop, data: Data) -> dict[str, float]:
+    """Test accuracy of both read-outs of a winner-take-all layer, in one presentation."""
+    trainer.chip.load(trainer.network_)
+    out = trainer.present(data.x_test)
+    chosen, found = trainer.read_out, {}
+    for name in SPIKE_READ_OUTS:
+        trainer.read_out = name
+        found[name] = float(np.mean(trainer.scores_of(out).argmax(axis=1) == data.y_test))
+    trainer.read_out = chosen
+    return found
+
+
+def evaluation_arrays(trainer: ChipClassifier, chip: Any, data: Data, die: Any) -> dict[str, NDArray[Any]]:
     """What the report draws, so that it can be drawn again without the chip."""
     arrays: dict[str, NDArray[Any]] = {
-        "labels": split.y_test,
-        "predicted": trainer.predict(split.x_test),
+        "labels": data.y_test,
+        "predicted": trainer.predict(data.x_test),
     }
     network = trainer.network_
     chip.load(network)
     # One sample of each class first, so that the rasters can be compared.
-    order = np.argsort(
-        [np.sum(split.y_test[:index] == label) for index, label in enumerate(split.y_test)], kind="stable"
-    )
+    order = np.argsort([np.sum(data.y_test[:index] == label) for index, label in enumerate(data.y_test)], kind="stable")
     picked = np.sort(order[:RASTER_SAMPLES])
-    out = chip.run(
-        np.ascontiguousarray(split.x_test[picked]),
-        steps=spec.timesteps,
-        seed=spec.seed,
-        encoding=spec.encoding,
-        record=("raster",),
-    )
-    arrays["raster_samples"], arrays["raster_labels"] = picked, split.y_test[picked]
-    arrays["raster_inputs"] = split.x_test[picked]
+    out = trainer.present(data.x_test[picked], record=("raster",))
+    arrays["raster_samples"], arrays["raster_labels"] = picked, data.y_test[picked]
+    arrays["raster_predicted"] = trainer.scores_of(out).argmax(axis=1)
+    if not isinstance(data.x_test, Events):
+        arrays["raster_inputs"] = data.x_test[picked]
     for layer, raster in enumerate(out.raster):
         arrays[f"raster_{layer}"] = raster
         arrays[f"mean_counts_{layer}"] = out.counts[layer]
@@ -379,6 +451,18 @@ def _majority(spec: RunSpec, split: datasets.Split, chip: Any, watch: Any) -> fl
     return float(np.mean(split.y_test == np.bincount(split.y_train).argmax()))
 
 
+def _ann(spec: RunSpec, split: datasets.Split, chip: Any, watch: Any) -> float:
+    """A network of the same size with real weights and no spikes, trained for as many epochs, no chip."""
+    from host.baseline import train_ann
+
+    def show(entry: dict[str, Any]) -> None:
+        if watch is not None:
+            nan = float("nan")
+            watch(Progress(entry["epoch"], spec.epochs, nan, entry["accuracy_train"], nan, nan))
+
+    return train_ann(split, hidden=spec.hidden, epochs=spec.epochs, seed=spec.seed, callback=show).accuracy_test
+
+
 def _backprop(mode: str) -> Callable[[RunSpec, datasets.Split, Any, Any], float]:
     def run(spec: RunSpec, split: datasets.Split, chip: Any, watch: Any) -> float:
         other = replace(spec, trainer="surrogate", mode=mode, steps=None, encoding="rate")
@@ -394,18 +478,25 @@ BASELINES: dict[str, Callable[[RunSpec, datasets.Split, Any, Any], float]] = {
     "backprop, domain-randomised": _backprop("domain-randomised"),
     "backprop, in the loop": _backprop("in-loop"),
     "backprop, in the loop, naive": _backprop("in-loop-naive"),
+    "ANN of the same size": _ann,
     "logistic regression": _logistic,
     "majority class": _majority,
 }
 """Baselines by name: what they score on the test set, trained on the same split and measured on the same chip."""
 
-DEMO_BASELINES = (
-    "backprop, ideal-trained, deployed",
-    "backprop, in the loop",
-    "logistic regression",
-    "majority class",
-)
+
+WITHOUT_CHIP = ("logistic regression", "majority class")
+"""What every training is compared with."""
+
+DEMO_BASELINES = ("backprop, ideal-trained, deployed", "backprop, in the loop", *WITHOUT_CHIP)
 """What the main job is compared with."""
+
+
+def baselines_for(spec: RunSpec) -> tuple[str, ...]:
+    """All baselines that make sense beside a training; a chip that learns is compared with networks off the chip."""
+    if spec.trainer == "ssnn-bp":
+        return ("ANN of the same size", *WITHOUT_CHIP)
+    return (*(name for name in BASELINES if name.startswith("backprop")), *WITHOUT_CHIP)
 
 
 # ---- evaluating a finished run --------------------------------------------------------------------------------------
@@ -425,16 +516,18 @@ def evaluate_run(
     if die is not None or mismatch is not None:
         spec = replace(spec, die=die if die is not None else spec.die, mismatch=mismatch)
     network = Network.load(run.path / NETWORK)
-    split = datasets.split(spec.dataset, spec.train_size, spec.seed)
+    split = spec.split()
+    data = spec.samples(split)
     with Chip(spec.config(split), backend=spec.backend, die=spec.draw_die()) as chip:
         chip.load(network)
-        out = chip.run(split.x_test, steps=spec.timesteps, seed=spec.seed, encoding=spec.encoding)
-    counts = out.counts[-1]
+        trainer = spec.make_trainer(chip)
+        out = trainer.present(data.x_test)
+        scores = trainer.scores_of(out)
     return {
         "backend": spec.backend,
         "die": "ideal die" if spec.die is None and spec.mismatch is None else repr(spec.draw_die()),
-        "accuracy": float(np.mean(np.argmax(counts, axis=1) == split.y_test)),
-        "balanced_accuracy": balanced_accuracy(counts, split.y_test),
-        "samples": len(split.y_test),
+        "accuracy": float(np.mean(np.argmax(scores, axis=1) == data.y_test)),
+        "balanced_accuracy": balanced_accuracy(scores, data.y_test),
+        "samples": len(data.y_test),
         "cycles": int(out.cycles.sum()),
     }

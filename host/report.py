@@ -23,6 +23,48 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def learning_curve(result: Mapping[str, Any], history: Arrays) -> Figure:
+    """Learning curve of any trainer."""
+    return _curve_of_epochs(result, history) if "epoch" in history else _curve_of_steps(result, history)
+
+
+def _curve_of_epochs(result: Mapping[str, Any], history: Arrays) -> Figure:
+    """Accuracy, gradient spikes and learning rates of each epoch."""
+    figure = plots.new_figure(7.2, 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    epochs, test = history["epoch"], 100 * result["accuracy"]["test"]
+    right = 100 * (1 - history["training_error"])
+    upper.plot(epochs, right, "o-", color=plots.SKY, markersize=4, label="training, single steps with the right winner")
+    low = float(right.min())
+    validation = 100 * history["validation_accuracy"]
+    if np.isfinite(validation).any():
+        upper.plot(epochs, validation, "s-", color=plots.BLUE, markersize=4, label="validation set")
+        low = min(low, float(np.nanmin(validation)))
+    upper.axhline(test, color=plots.RED, linestyle="--", linewidth=1.3, label=f"test, trained network: {test:.1f} %")
+    upper.set_ylabel("accuracy (%)")
+    upper.set_ylim(min(low, test) - 4, 101)
+    upper.legend(loc="lower right")
+    upper.set_title("Learning curve")
+    lower.plot(epochs, history["gradient_spikes"], "o-", color=plots.ORANGE, markersize=4)
+    lower.set_ylabel("gradient spikes\nper step", color=plots.ORANGE)
+    lower.set_ylim(bottom=0)
+    lower.set_xlabel("epoch")
+    lower.set_xticks(epochs if len(epochs) <= 20 else epochs[:: len(epochs) // 10])
+    rates = lower.twinx()
+    table = np.array([history[name] for name in sorted(history) if name.startswith("rate_")])
+    together = bool((table == table[0]).all())
+    for index, row in enumerate(table[:1] if together else table):
+        colour = (plots.GREEN, plots.PINK, plots.GREY)[index % 3]
+        label = "learning rate" + ("" if together else f" of layer {index + 1}")
+        rates.step(epochs, row, where="mid", color=colour, label=label)
+    rates.set_ylabel("learning rate", color=plots.GREEN)
+    rates.set_ylim(0, 1.05 * float(table.max()) or 1)
+    rates.grid(False)
+    rates.spines["right"].set_visible(True)
+    rates.legend(loc="upper right")
+    return figure
+
+
+def _curve_of_steps(result: Mapping[str, Any], history: Arrays) -> Figure:
     """Accuracy and objective against chip presentations (and clock cycles, on top)."""
     figure = plots.new_figure(7.2, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -101,11 +143,13 @@ def spike_raster(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
                 axis.axhline(offset + n - 0.5, color=plots.GREY, linewidth=0.8)
             offset += n
         counts = evaluation[layers[-1]][index].sum(axis=0)
-        winner = int(np.argmax(counts))
+        winner = int(evaluation["raster_predicted"][index] if "raster_predicted" in evaluation else np.argmax(counts))
         right = winner == labels[index]
+        few = len(counts) <= 4
+        found = " : ".join(map(str, counts.tolist())) if few else f"{counts[winner]} of {counts.sum()} spikes"
         axis.set_title(
             f"sample {evaluation['raster_samples'][index]}: {names[labels[index]]}\n"
-            f"{'read as' if right else 'MISREAD as'} {names[winner]} ({' : '.join(map(str, counts.tolist()[:4]))})",
+            f"{'read as' if right else 'MISREAD as'} {names[winner]} ({found})",
             fontsize=9,
             color="black" if right else plots.RED,
         )
@@ -115,6 +159,7 @@ def spike_raster(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
         axis.tick_params(axis="y", length=0)
         axis.grid(False)
         axis.set_xlabel("time step")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
@@ -234,6 +279,8 @@ def system_name(result: Mapping[str, Any]) -> str:
     if result["system"] == "mh":
         kind = "greedy search" if settings.get("greedy") else "Metropolis-Hastings"
         return f"{kind}, chip in the loop ({settings.get('read_out', 'best')})"
+    if result["system"] == "ssnn-bp":
+        return "SSNN-BP, learning on the chip"
     return f"backprop, {settings.get('mode', '?')}"
 
 

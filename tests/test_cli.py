@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from host.errors import ChipError
 from host.reproduce import cells, mh
 
 runner = CliRunner()
-COMMANDS = ("train", "demo", "evaluate", "datasets", "info", "report", "verilog", "reproduce", "bench")
+COMMANDS = ("train", "demo", "evaluate", "datasets", "info", "report", "verilog", "reproduce", "bench", "baseline")
 SMALL = ["--backend", "golden", "--dataset", "moons", "--train-size", "20", "--timesteps", "8", "--hidden", "4"]
 
 
@@ -41,6 +42,39 @@ def test_train_evaluate_report(tmp_path: Path) -> None:
     assert (run / "history.csv").read_bytes() == before
 
 
+def test_learning_on_the_chip(tmp_path: Path) -> None:
+    run = tmp_path / "x"
+    arguments = ["train", "--trainer", "ssnn-bp", "--backend", "golden", "--train-size", "200", "--epochs", "1"]
+    result = runner.invoke(cli.app, [*arguments, "--hidden", "12", "--out", str(run)])
+    assert result.exit_code == 0, result.output
+    assert "SSNN-BP, learning on the chip" in result.output
+    assert "gradient spikes" in result.output
+    before = json.loads((run / "result.json").read_text())
+    assert before["config"]["layers"] == [64, 12, 10]
+    assert before["settings"]["train_size"] == 200
+    for arguments in (["evaluate", str(run)], ["report", str(run)], ["train", "--resume", str(run)]):
+        result = runner.invoke(cli.app, arguments)
+        assert result.exit_code == 0, result.output
+    after = json.loads((run / "result.json").read_text())
+    assert {**after, "wall_s": 0} == {**before, "wall_s": 0}
+
+
+def test_baseline() -> None:
+    result = runner.invoke(cli.app, ["baseline", "--train-size", "100", "--hidden", "8,6", "--epochs", "2"])
+    assert result.exit_code == 0, result.output
+    assert "64-8-6-10" in result.output
+    assert "test accuracy" in result.output
+
+
+def test_verilog_of_a_chip_that_learns(tmp_path: Path) -> None:
+    arguments = ["verilog", "--layers", "4,3,2", "--lanes", "4", "--out", str(tmp_path), "--learning"]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    learning = len((tmp_path / "spikeloop.v").read_bytes())
+    assert runner.invoke(cli.app, arguments[:-1]).exit_code == 0
+    assert learning > 1.2 * len((tmp_path / "spikeloop.v").read_bytes())
+
+
 def test_interrupt_says_how_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Asked:
         def __enter__(self):  # type: ignore[no-untyped-def]
@@ -65,8 +99,16 @@ def test_interrupt_says_how_to_resume(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         (["train", "--dataset", "iris"], "Unknown data set 'iris'; allowed are breast-cancer"),
         (["train", "--backend", "fpga"], "Unknown backend 'fpga'; allowed are golden, sim"),
-        (["train", "--trainer", "sgd"], "Unknown trainer 'sgd'; allowed are mh, surrogate"),
+        (["train", "--trainer", "sgd"], "Unknown trainer 'sgd'; allowed are mh, surrogate, ssnn-bp"),
         (["train", "--mode", "x"], "Unknown mode"),
+        (["train", "--trainer", "ssnn-bp", "--epochs", "0"], "Epochs 0: must be an integer from 1 on"),
+        (["train", "--trainer", "ssnn-bp", "--encoding", "morse"], "Unknown encoding 'morse'"),
+        (["train", "--trainer", "ssnn-bp", "--encoding", "events", "--backend", "golden"], "has no timed events"),
+        (["train", "--trainer", "ssnn-bp", "--weight-bits", "3", "--backend", "golden"], "at least 4 with learning"),
+        (["train", "--validation-size", "9"], "must be with the trainer ssnn-bp, not mh"),
+        (["baseline", "--dataset", "iris"], "Unknown data set 'iris'"),
+        (["baseline", "--epochs", "0"], "Epochs 0"),
+        (["baseline", "--hidden", "x"], "must be sizes separated by commas"),
         (["train", *SMALL, "--train-size", "100000"], "must be an integer from 2 to 400"),
         (["train", *SMALL, "--hidden", "a,b"], "must be sizes separated by commas"),
         (["train", *SMALL, "--lanes", "3"], "a power of two from 4 to 128"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host import jobs
+from host import datasets, jobs
 from host.jobs import Interrupted, RunSpec, SpecError, train
 from host.runs import REQUIRED, RunError, RunFolder
 from host.trainers import CheckpointError, Progress
@@ -17,6 +17,7 @@ from host.trainers import CheckpointError, Progress
 SPEC = RunSpec(
     dataset="moons", backend="golden", die=1, mismatch=1.0, train_size=30, steps=60, timesteps=8, hidden=(5,)
 )
+ON_CHIP = RunSpec.usual("ssnn-bp", backend="golden", train_size=300, epochs=2, validation_size=40, hidden=(16,))
 
 
 def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
@@ -38,9 +39,67 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     assert RunSpec.from_dict(stored["settings"]) == SPEC
 
 
-def test_resumed_run_equals_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usual_settings_of_a_trainer() -> None:
+    assert RunSpec.usual("mh", train_size=None) == RunSpec()
+    assert RunSpec.usual("mh", timesteps=8, hidden=()) == RunSpec(timesteps=8, hidden=())
+    spec = RunSpec.usual("ssnn-bp", lanes=4)
+    assert (spec.dataset, spec.train_size, spec.timesteps, spec.hidden) == ("digits", None, 10, (64,))
+    assert (spec.lanes, spec.weight_bits, spec.state_bits, spec.encoding) == (4, 10, 24, "bernoulli")
+    cfg = spec.config(spec.split())
+    assert cfg.layers == (64, 64, 10)
+    assert cfg.learning
+    assert not cfg.die_tables
+    assert RunSpec.usual("ssnn-bp", die=3).config(spec.split()).die_tables
+    assert not RunSpec().config(spec.split()).learning
+
+
+def test_a_run_that_learns_on_the_chip(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path)
+    result = train(ON_CHIP, run)
+    assert result["system"] == "ssnn-bp"
+    assert result["accuracy"]["test"] > 0.7
+    assert result["config"]["learning"]
+    assert result["chip"]["gradient_spikes"] > 0
+    assert result["chip"]["samples"] == 2 * (300 + 40)
+    assert result["read_outs"].keys() == {"potential", "count"}
+    assert result["read_outs"]["potential"] == result["accuracy"]["test"]
+    assert result["baselines"].keys() == {"logistic regression", "majority class"}
+    history = run.read_history()
+    assert history["epoch"].tolist() == [1, 2]
+    assert np.isfinite(history["validation_accuracy"]).all()
+    page = (run.path / "report.html").read_text()
+    assert "SSNN-BP, learning on the chip" in page
+    assert "gradient spikes" in page
+    assert page.count("data:image/png;base64,") >= 5
+    found = jobs.evaluate_run(run)
+    assert found["accuracy"] == result["accuracy"]["test"]
+    assert jobs.evaluate_run(run, die=1)["die"] == repr(ON_CHIP.usual("ssnn-bp", die=1).draw_die())
+
+
+def test_timed_events_on_the_chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that sees one input flicker per class."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    times = np.sort(rng.integers(0, 1000, (90, 20)), axis=1).astype(np.int32)
+    inputs = np.where(rng.random((90, 20)) < 0.8, labels[:, None], rng.integers(0, 6, (90, 20))).astype(np.uint16)
+    recordings = datasets.Recordings(times.ravel(), inputs.ravel(), np.arange(91) * 20, 6, 1000)
+    features = np.stack([np.bincount(row, minlength=6) for row in inputs]).astype(np.uint8)
+    data = datasets.Dataset("camera", features, labels, ("a", "b", "c"), 60, recordings=recordings)
+    monkeypatch.setitem(datasets.REGISTRY, "camera", datasets.DatasetInfo("camera", "", "", "", lambda: data))
+    monkeypatch.setattr(datasets, "_CACHE", {})
+    spec = RunSpec.usual(
+        "ssnn-bp", dataset="camera", backend="golden", encoding="events", hidden=(8,), lanes=4, epochs=5
+    )
+    run = RunFolder.create(tmp_path)
+    result = train(spec, run)
+    assert result["accuracy"]["test"] > 0.8
+    assert jobs.evaluate_run(run)["accuracy"] == result["accuracy"]["test"]
+
+
+@pytest.mark.parametrize("spec", [SPEC, ON_CHIP], ids=["mh", "ssnn-bp"])
+def test_resumed_run_equals_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: RunSpec) -> None:
     whole, broken = RunFolder.create(tmp_path / "whole"), RunFolder.create(tmp_path / "broken")
-    expected = train(SPEC, whole, report=False)
+    expected = train(spec, whole, report=False)
     seen: list[int] = []
 
     def watch(_title: str, progress: Progress) -> None:
@@ -57,13 +116,18 @@ def test_resumed_run_equals_uninterrupted_one(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "stop_on_interrupt", Asked)
         with pytest.raises(Interrupted):
-            train(SPEC, broken, watch=watch, report=False)
+            train(spec, broken, watch=watch, report=False)
     with pytest.raises(RunError, match=r"interrupted, go on with `spikeloop train --resume"):
         broken.read_result()
-    resumed = train(SPEC, broken, resume=broken.read_checkpoint(), report=False)
-    for name in ("accuracy", "chip", "read_outs", "acceptance"):
+    assert broken.read_checkpoint().meta["spec"] == spec.to_dict()
+    resumed = train(spec, broken, resume=broken.read_checkpoint(), report=False)
+    for name in ("accuracy", "chip", "read_outs"):
         assert resumed[name] == expected[name]
-    assert (broken.path / "history.csv").read_bytes() == (whole.path / "history.csv").read_bytes()
+    assert resumed.get("acceptance") == expected.get("acceptance")
+    history, again = whole.read_history(), broken.read_history()
+    assert history.keys() == again.keys()
+    for name in history.keys() - {"seconds"}:
+        assert np.array_equal(history[name], again[name]), name
 
 
 def test_checkpoint_of_another_spec(tmp_path: Path) -> None:
@@ -104,7 +168,7 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"trainer": "sgd"}, "Unknown trainer 'sgd'; allowed are mh, surrogate"),
+        ({"trainer": "sgd"}, "Unknown trainer 'sgd'; allowed are mh, surrogate, ssnn-bp"),
         ({"mode": "x"}, "Unknown mode"),
         ({"dataset": "iris"}, "Unknown data set 'iris'; allowed are breast-cancer"),
         ({"backend": "fpga"}, "Unknown backend 'fpga'; allowed are golden, sim"),
@@ -117,6 +181,10 @@ def test_unwritable_folder(tmp_path: Path) -> None:
         ({"seed": -1}, "Seed"),
         ({"steps": 0}, "Steps"),
         ({"timesteps": 0}, "Time steps"),
+        ({"epochs": 0}, "Epochs 0: must be an integer from 1 on"),
+        ({"encoding": "events"}, "must be with the trainer ssnn-bp, not mh"),
+        ({"validation_size": 10}, "must be with the trainer ssnn-bp, not mh"),
+        ({"trainer": "ssnn-bp", "start": "backprop"}, "Start 'backprop': must be 'random' with the trainer ssnn-bp"),
     ],
 )
 def test_bad_specs(values: dict[str, Any], message: str) -> None:
