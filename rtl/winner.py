@@ -52,11 +52,11 @@ class Winner(wiring.Component):
         used = min(lanes, self.cfg.n_out)
         score_shape = signed(max(self.cfg.state_bits, NOISE_BITS) + 1)
 
-        # One table of noise per lane; its entry arrives together with the membrane.
+        # A table of noise that all lanes read; an entry arrives together with the membrane.
+        m.submodules.gumbel = table = Memory(shape=signed(12), depth=256, init=GUMBEL)
         kind = self.noise_kind
         candidates: list[tuple[Value, Value, Value]] = []
         for lane in range(used):
-            m.submodules[f"gumbel{lane}"] = table = Memory(shape=signed(12), depth=256, init=GUMBEL)
             read = table.read_port()
             r8 = self.draws[lane][8:]
             flat = Signal(signed(12), name=f"flat{lane}", reset_less=True)
