@@ -57,8 +57,6 @@ class Executor(wiring.Component):
                 "event_take": In(1),
                 "bad_events": In(1),
                 "input_spike": In(1),
-                "learn": Out(1),
-                "label": Out(range(max(cfg.n_out, 2))),
                 "raster": In(stream.Signature(32)),
                 "raster_empty": In(1),
                 "cycles": Out(32),
@@ -66,6 +64,7 @@ class Executor(wiring.Component):
                 "results_start": Out(1),
                 "results": In(stream.Signature(WORD)),
             }
+            | ({"learn": Out(1), "label": Out(range(max(cfg.n_out, 2)))} if cfg.learning else {})
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -133,9 +132,11 @@ class Executor(wiring.Component):
             self.event.eq(word),
             self.event_left.eq(left != 0),
             self.pixel_index.eq(place),
-            self.learn.eq(opcode == Opcode.LEARN),
             self.input_spikes.eq(Cat(spikes, bad_events)),
         ]
+
+        if cfg.learning:
+            m.d.comb += self.learn.eq(opcode == Opcode.LEARN)
 
         with m.FSM() as fsm:
             with m.State("IDLE"):

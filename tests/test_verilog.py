@@ -21,6 +21,7 @@ WAIVERS = ROOT / "rtl" / "lint.vlt"
 
 SMALL = ChipConfig((5, 6, 3), lanes=4, trace=True)
 PLAIN = ChipConfig((4, 8), lanes=4, die_tables=False)
+LEARNING = ChipConfig((5, 6, 5), lanes=4, die_tables=False, learning=True)
 EXAMPLE = ChipConfig((30, 16, 2))
 """Larger memories take Yosys very long: their initial words are one statement each."""
 
@@ -71,6 +72,13 @@ def test_the_top_module_has_the_wanted_name_and_ports() -> None:
     assert set(header[1].split(", ")) == {"clk", "rst", "busy"} | streams
 
 
+def test_a_chip_that_does_not_learn_holds_nothing_of_it() -> None:
+    words = ("learn", "winner", "award", "gumbel", "gradient", "chance")
+    text, learning = generate(SMALL).partition("\n\n")[2], generate(LEARNING)
+    assert [word for word in words if word in text] == []
+    assert [word for word in words if word not in learning] == []
+
+
 # ---- lint -----------------------------------------------------------------------------------------------------------
 
 
@@ -85,7 +93,7 @@ def lint(file: Path, *waivers: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("cfg", [SMALL, PLAIN], ids=["die and trace", "plain"])
+@pytest.mark.parametrize("cfg", [SMALL, PLAIN, LEARNING], ids=["die and trace", "plain", "learning"])
 def test_verilator_has_nothing_to_complain_about(cfg: ChipConfig, tmp_path: Path) -> None:
     result = lint(verilog(cfg, tmp_path), str(WAIVERS))
     assert result.returncode == 0, result.stderr[-4000:]
@@ -140,7 +148,7 @@ def elaborates(cfg: ChipConfig, family: str, folder: Path) -> None:
 @needs_yosys
 @pytest.mark.parametrize("family", ["ice40", "ecp5"])
 def test_yosys_finds_neither_latches_nor_two_drivers(family: str, tmp_path: Path) -> None:
-    elaborates(SMALL if family == "ice40" else PLAIN, family, tmp_path)
+    elaborates(SMALL if family == "ice40" else LEARNING, family, tmp_path)
 
 
 @needs_yosys
