@@ -204,7 +204,7 @@ def _arrays(split: Split | Arrays) -> tuple[str | None, dict[str, tuple[NDArray[
             pairs["validation"] = (split.x_validation, split.y_validation)
     elif isinstance(split, (tuple, list)) and len(split) in (4, 6):
         parts = ("training", "test") if len(split) == 4 else ("training", "validation", "test")
-        pairs = {part: (split[2 * i], split[2 * i + 1]) for i, part in enumerate(parts)}  # type: ignore[misc]
+        pairs = {part: (split[2 * i], split[2 * i + 1]) for i, part in enumerate(parts)}
     else:
         raise BaselineError("Data for the baseline: must be a Split, or 4 or 6 arrays of inputs and labels.")
     checked = {part: _checked(part, x, y) for part, (x, y) in pairs.items()}
