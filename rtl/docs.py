@@ -30,7 +30,7 @@ from rtl.registers import (
     regions,
 )
 
-EXAMPLE = ChipConfig((30, 16, 2), lanes=8)
+EXAMPLE = ChipConfig((30, 16, 2), lanes=8, learning=True)
 """Configuration whose sizes the tables show."""
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "registers.md"
@@ -43,7 +43,7 @@ def markdown(cfg: ChipConfig = EXAMPLE) -> str:
 
 Generated from `rtl/registers.py` by `python -m rtl.docs`; do not edit. Sizes and values are those of one example, a
 chip {sizes} with {cfg.lanes} lanes, {cfg.weight_bits}-bit weights, {cfg.state_bits}-bit states and \
-{"die tables" if cfg.die_tables else "no die tables"}.
+{"die tables" if cfg.die_tables else "no die tables"}{" and learning" if cfg.learning else ""}.
 
 An address has 32 bits: the region in bits 31..{REGION_SHIFT}, a word offset in bits {REGION_SHIFT - 1}..0. How words
 are read and written is told in [link.md](link.md), what they do in [chip.md](chip.md).
@@ -53,7 +53,8 @@ are read and written is told in [link.md](link.md), what they do in [chip.md](ch
 {_table(("Region", "Address", "Words", "Bits", "Access", "Meaning"), _regions(cfg))}
 
 Bits past a field's width are ignored when written. Signed fields are two's complement and sign-extended when read.
-A chip without die tables has no regions DIE_*.
+A chip without die tables has no regions DIE_*; one without learning lacks LEARN_ENABLE, FIRE_BITS, NOISE, GRADIENT_BITS,
+RATE and FORWARD_SHIFT, and the bits of MODE and RECORD that belong to it.
 
 ## Registers of the chip
 
