@@ -39,6 +39,9 @@ C_HEADS = 3
 C_WRITE = 2
 """Per changed word of weights."""
 
+MANY = 8
+"""A whole row of weights, as vector code, costs about as much as this fraction of its weights one by one."""
+
 GUMBEL = np.array([round(-256 * math.log(-math.log((r + 0.5) / 256))) for r in range(256)], np.int64)
 """Quantiles of the standard Gumbel distribution in 1/256."""
 
@@ -82,6 +85,15 @@ def words_hit(hits: NDArray[np.int64], n_hits: int, lanes: int) -> int:
 
 
 @njit(nogil=True)
+def row_error(stored: NDArray[np.int32], row: np.uint64, n: np.uint64, base: np.uint64, sign: NDArray[np.int32]) -> int:
+    """Error of one source from all `n` neurons of a layer, as vector code; 65535 weights of 16 bits fit."""
+    error = np.int32(0)
+    for i in range(n):
+        error = np.int32(error + np.int32(stored[row + i] * sign[base + i]))
+    return int(error)
+
+
+@njit(nogil=True)
 def propagate(
     stored: NDArray[np.int32],
     weight_base: int,
@@ -90,6 +102,7 @@ def propagate(
     n_hits: int,
     n_words_hit: int,
     base: int,
+    size: int,
     base_below: int,
     size_below: int,
     lanes: int,
@@ -97,10 +110,11 @@ def propagate(
     mask: int,
     bank: NDArray[np.int64],
     draws: NDArray[np.int64],
-    sign: NDArray[np.int64],
+    sign: NDArray[np.int32],
     hits_below: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Errors and gradient spikes of the layer below; returns how many there are, and the clock cycles."""
+    whole_rows = MANY * n_hits > size
     n_below, cycles = 0, 0
     for first in range(0, size_below, lanes):
         last = min(first + lanes, size_below)
@@ -115,9 +129,12 @@ def propagate(
         for i in range(first, last):
             if gates[base_below + i]:
                 row = weight_base + i * stride
-                error = 0
-                for k in range(n_hits):
-                    error += stored[row + hits[k]] * sign[base + hits[k]]
+                if whole_rows:
+                    error = row_error(stored, np.uint64(row), np.uint64(size), np.uint64(base), sign)
+                else:
+                    error = 0
+                    for k in range(n_hits):
+                        error += stored[row + hits[k]] * sign[base + hits[k]]
                 r = draw16(draws, i - first) & mask
                 if abs(error) > r:
                     sign[base_below + i] = 1 if error > 0 else -1
@@ -125,6 +142,26 @@ def propagate(
                     n_below += 1
         cycles += C_OPEN + n_words_hit * (1 + n_open) + (C_SPIKES if n_below > before else 0)
     return n_below, cycles
+
+
+@njit(nogil=True)
+def update_row(
+    stored: NDArray[np.int32],
+    effective: NDArray[np.int32],
+    row: np.uint64,
+    n: np.uint64,
+    low: np.int32,
+    high: np.int32,
+    forward_shift: int,
+    shift: int,
+    base: np.uint64,
+    sign: NDArray[np.int32],
+) -> None:
+    """One source's weights to all `n` neurons of a layer, on chips without die tables, as vector code."""
+    for i in range(n):
+        weight = min(max(np.int32(stored[row + i] - sign[base + i]), low), high)
+        stored[row + i] = weight
+        effective[row + i] = (weight >> forward_shift) << shift
 
 
 @njit(nogil=True)
@@ -146,7 +183,8 @@ def update(
     n_hits: int,
     n_words_hit: int,
     base: int,
-    sign: NDArray[np.int64],
+    size: int,
+    sign: NDArray[np.int32],
     lanes: int,
     rate: int,
     bank: NDArray[np.int64],
@@ -155,6 +193,7 @@ def update(
     """Change the weights from the sources whose coin lands to the neurons with a gradient spike."""
     if n_sources == 0:
         return C_SILENT
+    whole_rows = not die_tables and MANY * n_hits > size
     cycles = 0
     k = 0
     while k < n_sources:
@@ -168,6 +207,12 @@ def update(
                 continue
             coins += 1
             row = weight_base + source * stride
+            if whole_rows:
+                update_row(
+                    stored, effective, np.uint64(row), np.uint64(size), np.int32(low), np.int32(high), forward_shift,
+                    shift, np.uint64(base), sign,
+                )  # fmt: skip
+                continue
             for h in range(n_hits):
                 i = hits[h]
                 at = row + i
@@ -207,7 +252,7 @@ def backward(
     draws: NDArray[np.int64],
     hits: NDArray[np.int64],
     n_hits: NDArray[np.int64],
-    sign: NDArray[np.int64],
+    sign: NDArray[np.int32],
 ) -> int:
     """The backward pass of one step whose `winner` is not its `label`.
 
@@ -227,15 +272,16 @@ def backward(
         if layer > 0:
             n_hits[layer - 1], taken = propagate(
                 stored, first_weight, stride, hits[layer], n_hits[layer], n_words_hit, base,
-                neuron_base[layer - 1] * lanes, sizes[layer], lanes, gates, constants[GRADIENT_MASK, layer - 1],
-                bank, draws, sign, hits[layer - 1],
+                sizes[layer + 1], neuron_base[layer - 1] * lanes, sizes[layer], lanes, gates,
+                constants[GRADIENT_MASK, layer - 1], bank, draws, sign, hits[layer - 1],
             )  # fmt: skip
             cycles += taken
         if constants[ENABLED, layer]:
             cycles += update(
                 stored, effective, synapse_words, table, die_tables, first_weight, stride, weight_low, weight_high,
                 constants[FORWARD_SHIFT, layer], constants[SHIFT, layer], spiking[layer], n_spiking[layer],
-                hits[layer], n_hits[layer], n_words_hit, base, sign, lanes, constants[RATE, layer], bank, draws,
+                hits[layer], n_hits[layer], n_words_hit, base, sizes[layer + 1], sign, lanes, constants[RATE, layer],
+                bank, draws,
             )  # fmt: skip
         layer -= 1
     return cycles

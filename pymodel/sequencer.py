@@ -193,9 +193,11 @@ def _kernel() -> Callable[..., None]:
         pixels = np.zeros(n_in, np.int64)
         lit = np.zeros(n_in, np.int64)
         accumulator = np.zeros(n_in, np.int64)
-        # Row 0: spiking inputs; row l + 1: neurons of layer l that fired.
-        spiking = np.zeros((n_layers + 1, widest + 1), np.int64)
-        n_spiking = np.zeros(n_layers + 1, np.int64)
+        sources = np.zeros(widest + 1, np.int64)
+        fired = np.zeros(widest + 1, np.int64)
+        # The sources of every layer, kept for the backward pass.
+        spiking = np.zeros((n_layers, widest), np.int64)
+        n_spiking = np.zeros(n_layers, np.int64)
         narrow_total = np.zeros(widest, np.int32)
         wide_total = np.zeros(widest, np.int64)
         disturbance = np.zeros(widest, np.int64)
@@ -213,7 +215,7 @@ def _kernel() -> Callable[..., None]:
         gates = np.zeros(n_elements, np.int64)
         hits = np.zeros((n_layers, max(widest, 2)), np.int64)
         n_hits = np.zeros(n_layers, np.int64)
-        sign = np.zeros(n_elements, np.int64)
+        sign = np.zeros(n_elements, np.int32)
         gradients = np.zeros((2, n_elements), np.int64)
 
         for s in range(begin, end):
@@ -223,7 +225,8 @@ def _kernel() -> Callable[..., None]:
             count[:] = 0
             first[:] = NONE
             potential[:] = 0
-            gradients[:] = 0
+            if learn:
+                gradients[:] = 0
             cursor[0], cursor[1], cursor[2] = 0, -1, 0
             cycles = c_sample
             n_lit = 0
@@ -244,19 +247,18 @@ def _kernel() -> Callable[..., None]:
             position = 0
             for t in range(steps):
                 if encoding == Encoding.RATE:
-                    n_inputs = encode_rate(pixels, lit, n_lit, accumulator, spiking[0])
+                    n_sources = encode_rate(pixels, lit, n_lit, accumulator, sources)
                     encoding_cycles = (n_in + lanes - 1) // lanes + c_enc
                 elif encoding == Encoding.BERNOULLI:
-                    n_inputs = encode_bernoulli(pixels, lanes, input_bank, spiking[0])
+                    n_sources = encode_bernoulli(pixels, lanes, input_bank, sources)
                     encoding_cycles = (n_in + lanes - 1) // lanes + c_enc
                 else:
-                    n_inputs = take_events(words, starts[s], lengths[s], t, n_in, cursor, spiking[0])
-                    encoding_cycles = n_inputs + c_events
+                    n_sources = take_events(words, starts[s], lengths[s], t, n_in, cursor, sources)
+                    encoding_cycles = n_sources + c_events
                 # The encoder prepares a step while the layers work on the one before.
                 cycles += max(work, encoding_cycles)
                 work = c_step
-                input_spikes += n_inputs
-                n_spiking[0] = n_inputs
+                input_spikes += n_sources
 
                 for layer in range(n_layers):
                     size = sizes[layer + 1]
@@ -264,10 +266,11 @@ def _kernel() -> Callable[..., None]:
                     base = np.uint64(neuron_base[layer] * lanes)
                     stride = n_words[layer] * lanes
                     first_weight = weight_base[layer] * lanes
-                    sources, n_sources = spiking[layer], n_spiking[layer]
-                    fired = spiking[layer + 1]
-                    competing = constants[FIRE, layer] == Fire.WINNER
                     work += n_words[layer] * max(n_sources, least) + c_layer
+                    if learn:
+                        n_spiking[layer] = n_sources
+                        for j in range(n_sources):
+                            spiking[layer, j] = sources[j]
                     if tracing:
                         for i in range(n):
                             trace[0, t, base + i] = membrane[base + i]
@@ -295,7 +298,7 @@ def _kernel() -> Callable[..., None]:
                     if drawing:
                         draw_words(learning_bank, n_words[layer], draws)
                     n_fired = 0
-                    if competing:
+                    if constants[FIRE, layer] == Fire.WINNER:
                         work += n_words[layer] * least + c_layer
                         for i in range(n):
                             waiting[base + i] -= waiting[base + i] > 0
@@ -314,11 +317,15 @@ def _kernel() -> Callable[..., None]:
                             blocked = waiting[k] > 0
                             if blocked:
                                 waiting[k] -= 1
-                            hurdle = draw16(draws, i) & mask if stochastic else -1
-                            if membrane[k] - threshold[k] > hurdle and not blocked and not (once and count[k] > 0):
+                            # Random numbers are not negative: stochastic neurons, too, need what is tested first.
+                            if (
+                                membrane[k] >= threshold[k]
+                                and not blocked
+                                and not (once and count[k] > 0)
+                                and not (stochastic and membrane[k] - threshold[k] <= draw16(draws, i) & mask)
+                            ):
                                 fired[n_fired] = i
                                 n_fired += 1
-                    n_spiking[layer + 1] = n_fired
                     reset, amount = constants[RESET, layer], constants[RESET_AMOUNT, layer]
                     for f in range(n_fired):
                         k = base + np.uint64(fired[f])
@@ -341,13 +348,15 @@ def _kernel() -> Callable[..., None]:
                         for f in range(n_fired):
                             trace[2, t, base + np.uint64(fired[f])] = 1
                     position += n_words[layer] * kinds * link_words
+                    sources, fired = fired, sources
+                    n_sources = n_fired
 
                 if learn:
                     work += C_LEARN
                     n_hits[:] = 0
-                    if constants[FIRE, n_layers - 1] == Fire.WINNER and spiking[n_layers, 0] != labels[s]:
+                    if constants[FIRE, n_layers - 1] == Fire.WINNER and sources[0] != labels[s]:
                         work += backward(
-                            spiking[n_layers, 0], labels[s], sizes, n_words, weight_base, neuron_base, lanes, constants,
+                            sources[0], labels[s], sizes, n_words, weight_base, neuron_base, lanes, constants,
                             gates, spiking, n_spiking, stored, weights, synapse_words, table, die_tables, weight_low,
                             weight_high, learning_bank, draws, hits, n_hits, sign,
                         )  # fmt: skip
