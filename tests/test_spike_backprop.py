@@ -358,7 +358,7 @@ def test_the_network_is_the_one_of_the_manual() -> None:
         assert network.constants["gate_centre"][:2] == (256, -100 + 32)
         assert network.constants["gate_window"][:2] == (512, 64)
         assert network.fire == ("stochastic", "stochastic", "winner")
-        assert network.noise == ("none", "none", "flat")
+        assert network.noise == ("none", "none", "gumbel")
         assert network.constants["fire_bits"] == (9, 6, 0)
         assert network.constants["noise_shift"] == (0, 0, 7)
         assert network.constants["gradient_bits"] == (6, 6, 0)

@@ -84,7 +84,8 @@ class SpikeBackprop(ChipClassifier):
     fire_bits : int per hidden layer, optional
         K: a neuron fires with probability ``V / 2^K``, clipped. Default: weight bits - 1 (of the forward pass).
     noise, noise_shift : {"flat", "gumbel", "none"}, int
-        Noise of the winner-take-all layer and its scale 2^G. Default G: weight bits - 3 (of the forward pass).
+        Noise of the winner-take-all layer and its scale 2^G. With Gumbel noise the winner samples the softmax; flat
+        noise needs no table in the hardware and learns nearly as well. Default G: weight bits - 3 (of the forward pass).
     gradient_bits : int per hidden layer
         KG: an error E becomes a gradient spike with probability ``|E| / 2^KG``, clipped.
     gate_extension : int per hidden layer, optional
@@ -131,7 +132,7 @@ class SpikeBackprop(ChipClassifier):
         schedule: Sequence[Any] | None = None,
         rates: float | Sequence[float] = 1.0,
         fire_bits: int | Sequence[int] | None = None,
-        noise: str = "flat",
+        noise: str = "gumbel",
         noise_shift: int | None = None,
         gradient_bits: int | Sequence[int] = 6,
         gate_extension: int | Sequence[int] | None = None,
