@@ -35,7 +35,7 @@ PYTHON = blocks("README.md", "python")
 
 
 def test_there_is_python_to_run() -> None:
-    assert len(PYTHON) == 2
+    assert len(PYTHON) == 3
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
