@@ -11,7 +11,7 @@ from types import ModuleType
 
 from host.errors import UserError
 
-STUDIES: dict[str, str] = {"mh": "host.reproduce.mh"}
+STUDIES: dict[str, str] = {"mh": "host.reproduce.mh", "ssnn-bp": "host.reproduce.ssnn_bp"}
 """Module of each study by the name of its system."""
 
 

@@ -12,11 +12,34 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from host.files import write_atomically
 
 Result = dict[str, Any]
+
+
+class Job(Protocol):
+    """What a cell must be able to do; cells are frozen dataclasses."""
+
+    def key(self) -> str:
+        """Name of the cache file."""
+        ...
+
+    def cost(self) -> float:
+        """Rough cost; only ratios matter."""
+        ...
+
+
+J = TypeVar("J", bound=Job)
+
+
+def digest_of(fields: Mapping[str, Any]) -> str:
+    """Short hash of plain values."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -46,11 +69,21 @@ class Cell:
         """Name of the cache file: readable, and unique through a hash of all fields but the group."""
         fields = asdict(self)
         fields.pop("group")
-        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.learner}-{self.dataset}-{self.train_size}-{self.seed}-{digest}"
+        return f"{self.learner}-{self.dataset}-{self.train_size}-{self.seed}-{digest_of(fields)}"
+
+    def cost(self) -> float:
+        """In chip presentations, weighted by network and backend."""
+        inputs = 2.0 if self.dataset == "breast-cancer" else 1.0
+        factor = inputs * (3.0 if self.backend == "sim" else 1.0)
+        if self.learner in ("mh", "greedy"):
+            return factor * self.steps * (self.train_size + 60)
+        if self.learner == "logistic":
+            return 100.0
+        presentations = self.steps * (min(self.train_size, 64) + 120)
+        return presentations * (factor if self.learner.startswith("in-loop") else inputs)
 
 
-def cached(folder: Path, cell: Cell) -> Result | None:
+def cached(folder: Path, cell: Job) -> Result | None:
     """The stored result of a cell, or ``None``; damaged files count as absent."""
     try:
         stored = json.loads((folder / f"{cell.key()}.json").read_text())
@@ -59,12 +92,12 @@ def cached(folder: Path, cell: Cell) -> Result | None:
     return stored["result"] if isinstance(stored, dict) and "result" in stored else None
 
 
-def _store(folder: Path, cell: Cell, result: Result) -> None:
+def _store(folder: Path, cell: Any, result: Result) -> None:
     text = json.dumps({"cell": asdict(cell), "result": result}, indent=1)
     write_atomically(folder / f"{cell.key()}.json", text.encode())
 
 
-def _timed(work: Callable[[Cell], Result], cell: Cell) -> Result:
+def _timed(work: Callable[[J], Result], cell: J) -> Result:
     started = time.perf_counter()
     return work(cell) | {"seconds": time.perf_counter() - started}
 
@@ -75,8 +108,8 @@ def _quiet() -> None:
 
 
 def compute(
-    cells: Iterable[Cell], work: Callable[[Cell], Result], folder: Path, jobs: int
-) -> Iterator[tuple[Cell, Result, bool]]:
+    cells: Iterable[J], work: Callable[[J], Result], folder: Path, jobs: int
+) -> Iterator[tuple[J, Result, bool]]:
     """Results of all cells as they finish, and whether each came from the cache.
 
     Workers are started afresh (not forked), so that no simulator or thread of the parent is shared.
@@ -91,7 +124,7 @@ def compute(
             yield cell, found, True
     if not todo:
         return
-    todo.sort(key=cost, reverse=True)  # long ones first, so that the cores finish together
+    todo.sort(key=lambda cell: cell.cost(), reverse=True)  # long ones first, so that the cores finish together
     # The environment must be set before a worker imports NumPy.
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
@@ -118,16 +151,35 @@ def compute(
                 os.environ[name] = value
 
 
-def cost(cell: Cell) -> float:
-    """Rough cost of a cell, in chip presentations weighted by network and backend; only ratios matter."""
-    inputs = 2.0 if cell.dataset == "breast-cancer" else 1.0
-    factor = inputs * (3.0 if cell.backend == "sim" else 1.0)
-    if cell.learner in ("mh", "greedy"):
-        return factor * cell.steps * (cell.train_size + 60)
-    if cell.learner == "logistic":
-        return 100.0
-    presentations = cell.steps * (min(cell.train_size, 64) + 120)
-    return presentations * (factor if cell.learner.startswith("in-loop") else inputs)
+def compute_shown(
+    waves: Iterable[Iterable[J]],
+    work: Callable[[J], Result],
+    folder: Path,
+    jobs: int,
+    console: Console,
+    name: Callable[[J], str],
+) -> dict[J, Result]:
+    """Results of all cells, with a progress bar; a wave of cells begins when the one before has ended."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.fields[last]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    groups = [list(dict.fromkeys(wave)) for wave in waves]
+    results: dict[J, Result] = {}
+    with bars:
+        task = bars.add_task("study", total=sum(cell.cost() for group in groups for cell in group), last="")
+        for group in groups:
+            for cell, result, from_cache in compute(group, work, folder, jobs):
+                results[cell] = result
+                label = "from the cache" if from_cache else f"{name(cell)}: {result['seconds']:.1f} s"
+                bars.update(task, advance=cell.cost(), last=label)
+    return results
 
 
 def summarise(values: Iterable[float]) -> dict[str, float]:

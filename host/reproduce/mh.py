@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from host import datasets, plots
 from host.files import write_atomically
 from host.jobs import BACKENDS, allowed
-from host.reproduce.cells import Cell, Result, compute, cost, paired, summarise
+from host.reproduce.cells import Cell, Result, compute_shown, paired, summarise
 from host.runs import RunFolder, versions
 from host.trainers import MetropolisHastings, SurrogateGradient
 from rtl.config import ChipConfig
@@ -295,23 +294,14 @@ def run(*, quick: bool, jobs: int, backend: str | None, out: Path | None, consol
         highlight=False,
         soft_wrap=True,
     )
-    results: dict[Cell, Result] = {}
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:3.0f} %"),
-        TextColumn("{task.fields[last]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
+    results = compute_shown(
+        [cells],
+        work,
+        folder.path / "cells",
+        jobs,
+        console,
+        lambda cell: f"{cell.learner}, {cell.train_size} samples",
     )
-    with bars:
-        task = bars.add_task("study", total=sum(cost(cell) for cell in set(cells)), last="")
-        for cell, result, from_cache in compute(cells, work, folder.path / "cells", jobs):
-            results[cell] = result
-            label = f"{cell.learner}, {cell.train_size} samples: {result['seconds']:.1f} s"
-            bars.update(task, advance=cost(cell), last="from the cache" if from_cache else label)
 
     found = digest(plan, cells, results, settings)
     found |= {

@@ -1,0 +1,129 @@
+"""The study of SSNN-BP: backpropagation with spikes on the chip (Biswas, Saraswat and Ganguly, arXiv 2207.09755).
+
+The paper's abstract claims that a spiking network whose gradients travel as positive and negative spike streams, and
+whose output is winner-take-all, does as well as an ANN of the same architecture on images and event data, and that it
+approaches backpropagation in the ANN when the spike trains are long enough. The paper's equations and settings are not
+used; the chip's rules are a reconstruction that is consistent with the abstract.
+
+Networks learn on the golden model, beside an ANN on the same samples (:mod:`host.baseline`). The simulated chip repeats
+the beginning of every training and the test of every trained network; it has to agree to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from host.errors import ChipError, UserError
+from host.files import write_atomically
+from host.jobs import BACKENDS, allowed
+from host.reproduce.cells import Result, cached, compute_shown
+from host.reproduce.ssnn_bp.figures import draw
+from host.reproduce.ssnn_bp.findings import digest
+from host.reproduce.ssnn_bp.settings import FULL, PARTS, QUICK, SETTINGS, Job, Plan, missing, restricted, waves
+from host.reproduce.ssnn_bp.text import markdown
+from host.reproduce.ssnn_bp.work import do
+from host.runs import RunFolder, versions
+
+__all__ = ["FULL", "PARTS", "QUICK", "SETTINGS", "Plan", "run"]
+
+
+def run(
+    *,
+    quick: bool,
+    jobs: int,
+    backend: str | None,
+    out: Path | None,
+    console: Console,
+    parts: Iterable[str] = PARTS,
+    plan: Plan | None = None,
+) -> dict[str, Any]:
+    """Run or continue the study; writes report, JSON and figures, prints the report, and returns what was found.
+
+    Parameters
+    ----------
+    backend : "golden" leaves the simulated chip out
+    parts : what to compute; the report has all parts that were computed before, too
+    plan : instead of the full or the quick one
+
+    Raises
+    ------
+    ChipError
+        If the simulated chip does not agree with the golden model; everything is written before.
+    """
+    parts = tuple(parts)
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"Unknown part {part!r}; allowed are {', '.join(PARTS)}.")
+    if backend:
+        allowed("backend", backend, BACKENDS)
+    plan = plan or (QUICK if quick else FULL)
+    folder = RunFolder.create(out or Path("runs") / ("reproduce-ssnn-bp-quick" if quick else "reproduce-ssnn-bp"))
+    cells = folder.path / "cells"
+    jobs = jobs or os.cpu_count() or 1
+    started = time.perf_counter()
+    absent = missing(plan)
+    skipped = [f"everything on {name}: {reason}" for name, reason in absent.items()]
+    wanted, plan = plan.main, restricted(plan, absent)
+    if plan.main != wanted:
+        skipped.append(f"the sweeps over {wanted}; they are over {plan.main} instead.")
+    simulate = backend != "golden"
+    if not simulate and "confirmation" in parts:
+        skipped.append("the simulated chip, as the backend is golden.")
+
+    first, second = waves(plan, parts, simulate)
+    console.print(
+        f"{len(first) + len(second)} jobs on {jobs} processes; finished ones are kept in {cells}."
+        + (" The simulated chips are built first, a minute each." if any(job.kind == "build" for job in first) else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
+    results = compute_shown([first, second], partial(do, cells), cells, jobs, console, _name)
+    for job in (job for wave in waves(plan, PARTS, True) for job in wave if job not in results):
+        stored = cached(cells, job)
+        if stored is not None:
+            results[job] = stored
+
+    found = digest(plan, results)
+    found |= {
+        "system": "ssnn-bp",
+        "quick": quick,
+        "skipped": skipped,
+        "wall_s": time.perf_counter() - started,
+        "job_seconds": _seconds(results),
+        "versions": versions(),
+    }
+    text = markdown(found, plan)
+    write_atomically(folder.path / "report.md", text.encode())
+    write_atomically(folder.path / "results.json", (json.dumps(found, indent=1) + "\n").encode())
+    draw(found, folder.path)
+    console.print(Markdown(text))
+    console.print(f"Written to {folder.path}: report.md, results.json and figures.", highlight=False, soft_wrap=True)
+    differ = [entry["title"] for entry in found["confirmation"] if not entry["agrees"]]
+    if differ:
+        raise ChipError(f"The simulated chip and the golden model differ: {'; '.join(differ)}.")
+    return found
+
+
+def _name(job: Job) -> str:
+    return f"{job.kind}, {job.setting.dataset}"
+
+
+def _seconds(results: Mapping[Job, Result]) -> dict[str, float]:
+    """Mean seconds of a job by kind, data set and epochs."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for job, result in results.items():
+        name = _name(job)
+        if job.kind in ("chip", "ann"):
+            name += f", {job.setting.epochs} epochs" + (f", T={job.setting.timesteps}" if job.kind == "chip" else "")
+        groups[name].append(result["seconds"])
+    return {name: round(sum(values) / len(values), 2) for name, values in sorted(groups.items())}
