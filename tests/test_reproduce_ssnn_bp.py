@@ -191,7 +191,7 @@ def test_a_quick_run_downloads_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(reasons) == ["mnist"]
     assert "a quick run downloads nothing" in reasons["mnist"]
     plan = settings.restricted(settings.QUICK, reasons)
-    assert plan.headline == plan.confirmed == ("digits-10",)
+    assert plan.headline == plan.confirmed == ("digits-30",)
 
 
 # ---- the closed form of the cycles ----------------------------------------------------------------------------------
