@@ -487,11 +487,14 @@ def verilog(
 
 @app.command(epilog="Example: spikeloop reproduce mh --quick")
 def reproduce(
-    system: Annotated[str, typer.Argument(help="The study: mh.")] = "mh",
+    system: Annotated[str, typer.Argument(help="The study: mh or ssnn-bp.")] = "mh",
     quick: Annotated[bool, typer.Option("--quick", help="A small honest subset in under three minutes.")] = False,
     jobs: Annotated[int, typer.Option(help="Processes; default: one per core.")] = 0,
     backend: Annotated[
-        str | None, typer.Option(help="Backend of the headline cells; default: sim (golden for the sweep).")
+        str | None,
+        typer.Option(
+            help="Default: headline results on sim, sweeps on golden, which is equal to the bit; golden leaves sim out."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: runs/reproduce-<system>.")] = None,
 ) -> None:
