@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pymodel.arith import decay, sat
+from pymodel.random import draw16
 
 
 @njit(nogil=True)
@@ -79,6 +80,39 @@ def open_gates(
         k = base + i
         middle = centre + threshold[k] if relative else centre
         gates[k] = abs(membrane[k] - middle) < window
+
+
+@njit(nogil=True)
+def fire(
+    membrane: NDArray[np.int64],
+    threshold: NDArray[np.int64],
+    waiting: NDArray[np.int64],
+    count: NDArray[np.int64],
+    base: np.uint64,
+    n: np.uint64,
+    once: int,
+    stochastic: bool,
+    draws: NDArray[np.int64],
+    mask: int,
+    fired: NDArray[np.int64],
+) -> int:
+    """List the neurons of a layer that fire, ascending, and count their waiting times down; returns their number."""
+    n_fired = 0
+    for i in range(n):
+        k = base + i
+        blocked = waiting[k] > 0
+        if blocked:
+            waiting[k] -= 1
+        # Random numbers are not negative: stochastic neurons, too, need what is tested first.
+        if (
+            membrane[k] >= threshold[k]
+            and not blocked
+            and not (once and count[k] > 0)
+            and not (stochastic and membrane[k] - threshold[k] <= draw16(draws, i) & mask)
+        ):
+            fired[n_fired] = i
+            n_fired += 1
+    return n_fired
 
 
 @njit(nogil=True)

@@ -35,8 +35,8 @@ from pymodel.learning import (
     backward,
     choose_winner,
 )
-from pymodel.neuron import add_rows, integrate, open_gates, reset_membrane
-from pymodel.random import DISCARDED_ROUNDS, DRAW_BITS, draw16, draw_words, seed_banks
+from pymodel.neuron import add_rows, fire, integrate, open_gates, reset_membrane
+from pymodel.random import DISCARDED_ROUNDS, DRAW_BITS, draw_words, seed_banks
 from pymodel.synapses import Synapses
 from rtl.config import ChipConfig
 from rtl.registers import BAD_EVENTS, Encoding, Fire, Noise
@@ -297,7 +297,6 @@ def _kernel() -> Callable[..., None]:
 
                     if drawing:
                         draw_words(learning_bank, n_words[layer], draws)
-                    n_fired = 0
                     if constants[FIRE, layer] == Fire.WINNER:
                         work += n_words[layer] * least + c_layer
                         for i in range(n):
@@ -310,22 +309,10 @@ def _kernel() -> Callable[..., None]:
                         )  # fmt: skip
                         n_fired = 1
                     else:
-                        stochastic, mask = constants[FIRE, layer] == Fire.STOCHASTIC, constants[FIRE_MASK, layer]
-                        once = constants[FIRE_ONCE, layer]
-                        for i in range(n):
-                            k = base + i
-                            blocked = waiting[k] > 0
-                            if blocked:
-                                waiting[k] -= 1
-                            # Random numbers are not negative: stochastic neurons, too, need what is tested first.
-                            if (
-                                membrane[k] >= threshold[k]
-                                and not blocked
-                                and not (once and count[k] > 0)
-                                and not (stochastic and membrane[k] - threshold[k] <= draw16(draws, i) & mask)
-                            ):
-                                fired[n_fired] = i
-                                n_fired += 1
+                        n_fired = fire(
+                            membrane, threshold, waiting, count, base, n, constants[FIRE_ONCE, layer],
+                            constants[FIRE, layer] == Fire.STOCHASTIC, draws, constants[FIRE_MASK, layer], fired,
+                        )  # fmt: skip
                     reset, amount = constants[RESET, layer], constants[RESET_AMOUNT, layer]
                     for f in range(n_fired):
                         k = base + np.uint64(fired[f])

@@ -85,7 +85,8 @@ class SpikeBackprop(ChipClassifier):
         K: a neuron fires with probability ``V / 2^K``, clipped. Default: weight bits - 1 (of the forward pass).
     noise, noise_shift : {"flat", "gumbel", "none"}, int
         Noise of the winner-take-all layer and its scale 2^G. With Gumbel noise the winner samples the softmax; flat
-        noise needs no table in the hardware and learns nearly as well. Default G: weight bits - 3 (of the forward pass).
+        noise needs no table in the hardware and learns nearly as well. Default G: weight bits - 3 (of the forward
+        pass).
     gradient_bits : int per hidden layer
         KG: an error E becomes a gradient spike with probability ``|E| / 2^KG``, clipped.
     gate_extension : int per hidden layer, optional
