@@ -443,21 +443,21 @@ class Sequencer:
         memory = self.synapses
         enabled = control.enabled if samples.learn else np.zeros_like(control.enabled)
         memory.settle(control.shift, control.decay_mem, control.forward_shift, enabled)
-        fire = effective_fire(control.fire)
+        rules = effective_fire(control.fire)
         amplitude = memory.noise_amplitude
         seeded = control.encoding == Encoding.BERNOULLI or amplitude != 0 or control.fire.any() or samples.learn
         # Without any of these nothing looks at the learning bank.
-        noisy = fire[-1] == Fire.WINNER and control.noise_kind[-1] in (Noise.FLAT, Noise.GUMBEL)
-        drawing = samples.learn or noisy or (fire == Fire.STOCHASTIC).any()
+        noisy = rules[-1] == Fire.WINNER and control.noise_kind[-1] in (Noise.FLAT, Noise.GUMBEL)
+        drawing = samples.learn or noisy or (rules == Fire.STOCHASTIC).any()
         rows = {
             DECAY_SYN: control.decay_syn, RESET: control.reset, RESET_AMOUNT: control.reset_amount,
             REFRACTORY: control.refractory, FIRE_ONCE: control.fire_once, GATE_AT_THRESHOLD: control.gate_at_threshold,
-            GATE_CENTRE: control.gate_centre, GATE_WINDOW: control.gate_window, FIRE: fire,
+            GATE_CENTRE: control.gate_centre, GATE_WINDOW: control.gate_window, FIRE: rules,
             FIRE_MASK: draw_mask(control.fire_bits), NOISE_SHIFT: control.noise_shift, NOISE_KIND: control.noise_kind,
             GRADIENT_MASK: draw_mask(control.gradient_bits), RATE: control.rate, ENABLED: enabled,
             FORWARD_SHIFT: control.forward_shift, SHIFT: control.shift,
         }  # fmt: skip
-        constants = np.zeros((N_CONSTANTS, len(fire)), np.int64)
+        constants = np.zeros((N_CONSTANTS, len(rules)), np.int64)
         for row, values in rows.items():
             constants[row] = values
         wide = memory.bound >= 1 << 31

@@ -53,8 +53,8 @@ are read and written is told in [link.md](link.md), what they do in [chip.md](ch
 {_table(("Region", "Address", "Words", "Bits", "Access", "Meaning"), _regions(cfg))}
 
 Bits past a field's width are ignored when written. Signed fields are two's complement and sign-extended when read.
-A chip without die tables has no regions DIE_*; one without learning lacks LEARN_ENABLE, FIRE_BITS, NOISE, GRADIENT_BITS,
-RATE and FORWARD_SHIFT, and the bits of MODE and RECORD that belong to it.
+A chip without die tables has no regions DIE_*; one without learning lacks LEARN_ENABLE, FIRE_BITS, NOISE,
+GRADIENT_BITS, RATE and FORWARD_SHIFT, and the bits of MODE and RECORD that belong to it.
 
 ## Registers of the chip
 

@@ -34,7 +34,7 @@ def gradient_trace(cfg: ChipConfig) -> data.StructLayout:
     )
 
 
-def _sum(m: Module, terms: Sequence[Value]) -> Value:
+def _sum(terms: Sequence[Value]) -> Value:
     """Balanced tree of additions."""
     while len(terms) > 1:
         pairs = [terms[index] + terms[index + 1] for index in range(0, len(terms) - 1, 2)]
@@ -133,8 +133,8 @@ class Learner(wiring.Component):
         label_lane = named(m, Cat(self.label_lane == lane for lane in range(lanes)), "label_mask")
 
         positive, negative = Signal(lanes), Signal(lanes)
-        number, target = Signal(range(max(cfg.words) + 1)), Signal(item)
-        following = Signal.like(number)
+        pointer, target = Signal(range(max(cfg.words) + 1)), Signal(item)
+        following = Signal.like(pointer)
         source = Signal.like(self.source_index)
         rest, open_gates = Signal(lanes), Signal(lanes)
         index = Signal.like(self.source.index)
@@ -155,8 +155,8 @@ class Learner(wiring.Component):
             lists.item.positive.eq(positive),
             lists.item.negative.eq(negative),
             lists.read_which.eq(layer),
-            lists.read_index.eq(number),
-            following.eq(Mux(number + 1 == lists.length, 0, number + 1)),
+            lists.read_index.eq(pointer),
+            following.eq(Mux(pointer + 1 == lists.length, 0, pointer + 1)),
             self.constants_layer.eq(layer),
             self.source_index.eq(source),
             self.stored_word.eq(global_word),
@@ -173,8 +173,8 @@ class Learner(wiring.Component):
         row = named(m, Cat(lowest_one(m, chosen), row_word), "row")
         place = Signal.like(self.address)
         with m.Switch(layer):
-            for number_, (base, width) in enumerate(zip(cfg.weight_base, cfg.words, strict=True)):
-                with m.Case(number_):
+            for number, (base, width) in enumerate(zip(cfg.weight_base, cfg.words, strict=True)):
+                with m.Case(number):
                     m.d.comb += place.eq(base + row * width + column)
             with m.Default():
                 m.d.comb += place.eq(0)
@@ -197,7 +197,7 @@ class Learner(wiring.Component):
                 Mux(masks.positive[lane], self.words[lane], 0) - Mux(masks.negative[lane], self.words[lane], 0)
                 for lane in range(lanes)
             ]
-            m.d.sync += [partial.eq(_sum(m, terms)), summed_lane.eq(there_lane)]
+            m.d.sync += [partial.eq(_sum(terms)), summed_lane.eq(there_lane)]
         with m.If(summed), m.Switch(summed_lane):
             for lane in range(lanes):
                 with m.Case(lane):
@@ -213,14 +213,14 @@ class Learner(wiring.Component):
                 m.next = "GATE"
 
         def begin_update() -> None:
-            m.d.sync += [source.eq(0), number.eq(0)]
+            m.d.sync += [source.eq(0), pointer.eq(0)]
             with m.If(self.enable.bit_select(layer, 1)):
                 m.next = "SOURCE"
             with m.Else():
                 end_layer()
 
         def next_source() -> None:
-            m.d.sync += number.eq(0)
+            m.d.sync += pointer.eq(0)
             with m.If(source + 1 == self.source_length):
                 end_layer()
             with m.Else():
@@ -235,7 +235,7 @@ class Learner(wiring.Component):
                 finish()
 
         def finish() -> None:
-            m.d.sync += [filling.eq(0), word.eq(0), number.eq(0)]
+            m.d.sync += [filling.eq(0), word.eq(0), pointer.eq(0)]
             m.next = "DONE"
             with m.If(self.record):
                 m.next = "FETCH"
@@ -284,7 +284,7 @@ class Learner(wiring.Component):
                     m.next = "LAYER"
 
             with m.State("LAYER"):
-                m.d.sync += [below.eq(0), filling.eq(layer - 1), word.eq(0), number.eq(0)]
+                m.d.sync += [below.eq(0), filling.eq(layer - 1), word.eq(0), pointer.eq(0)]
                 with m.Switch(layer):
                     for above in range(1, len(cfg.words)):
                         with m.Case(above):
@@ -297,7 +297,7 @@ class Learner(wiring.Component):
             # Gradient spikes of one word of the layer below.
             with m.State("GATE"):
                 m.d.comb += gates_read.en.eq(1)
-                m.d.sync += [Value.cast(errors).eq(0), number.eq(0)]
+                m.d.sync += [Value.cast(errors).eq(0), pointer.eq(0)]
                 m.next = "LOOK"
             with m.State("LOOK"):
                 m.d.sync += open_gates.eq(gates_read.data)
@@ -314,7 +314,7 @@ class Learner(wiring.Component):
                     m.next = "DRAIN"
                     with m.If(following != 0):
                         m.d.comb += lists.read_index.eq(following)
-                        m.d.sync += number.eq(following)
+                        m.d.sync += pointer.eq(following)
                         m.next = "ENTRY"
             with m.State("DRAIN"):
                 m.d.sync += waiting.eq(waiting + 1)
@@ -329,7 +329,7 @@ class Learner(wiring.Component):
                         rises[lane].eq(open_gates[lane] & (errors[lane] > chance)),
                         falls[lane].eq(open_gates[lane] & (-errors[lane] > chance)),
                     ]
-                m.d.sync += [positive.eq(rises), negative.eq(falls), number.eq(0)]
+                m.d.sync += [positive.eq(rises), negative.eq(falls), pointer.eq(0)]
                 with m.If((rises | falls).any()):
                     m.d.sync += below.eq(1)
                     m.next = "COUNT"
@@ -361,7 +361,7 @@ class Learner(wiring.Component):
                 for lane in range(lanes):
                     moved = self.words[lane] - target.positive[lane] + target.negative[lane]
                     m.d.comb += self.update_data[lane].eq(saturate(m, moved, cfg.weight_bits))
-                m.d.sync += [self.address.eq(place), target.eq(lists.read_item), number.eq(following)]
+                m.d.sync += [self.address.eq(place), target.eq(lists.read_item), pointer.eq(following)]
                 m.next = "READ"
                 with m.If(following == 0):
                     m.d.comb += chosen.eq(others)
@@ -382,18 +382,18 @@ class Learner(wiring.Component):
                     m.d.comb += [self.take.eq(1), self.positive.eq(0), self.negative.eq(0)]
                     m.next = "FETCH"
                     m.d.sync += word.eq(word + 1)
-                    with m.If((number != lists.length) & (lists.read_item.index == word)):
+                    with m.If((pointer != lists.length) & (lists.read_item.index == word)):
                         m.d.comb += [
                             self.positive.eq(lists.read_item.positive),
                             self.negative.eq(lists.read_item.negative),
                         ]
-                        m.d.sync += number.eq(number + 1)
+                        m.d.sync += pointer.eq(pointer + 1)
                     with m.Switch(filling):
-                        for number_, width in enumerate(cfg.words):
-                            with m.Case(number_):
+                        for number, width in enumerate(cfg.words):
+                            with m.Case(number):
                                 with m.If(word == width - 1):
-                                    m.d.sync += [word.eq(0), number.eq(0), filling.eq(filling + 1)]
-                                    if number_ == top:
+                                    m.d.sync += [word.eq(0), pointer.eq(0), filling.eq(filling + 1)]
+                                    if number == top:
                                         m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += self.done.eq(1)
