@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host import datasets
-from host.baseline import FINAL_SHARE, BaselineError, train_ann
+from host import baseline, datasets
+from host.baseline import BaselineError, train_ann
 
 DIGITS = datasets.split("digits", 600, seed=0, validation_size=100)
 ARRAYS = (DIGITS.x_train, DIGITS.y_train, DIGITS.x_test, DIGITS.y_test)
@@ -23,8 +23,8 @@ def test_two_epochs_on_digits() -> None:
     assert found.history == seen
     assert [entry["epoch"] for entry in seen] == [1, 2]
     assert seen[1]["loss"] < seen[0]["loss"]
-    assert seen[1]["learning_rate"] == pytest.approx(FINAL_SHARE * found.settings["learning_rate"])
-    assert seen[1]["learning_rate"] < seen[0]["learning_rate"] <= found.settings["learning_rate"]
+    assert seen[0]["learning_rate"] == found.settings["learning_rate"]
+    assert seen[1]["learning_rate"] == pytest.approx(baseline.FINAL_SHARE * found.settings["learning_rate"])
     assert found.settings["layers"] == [64, 32, 10]
     assert found.predictions.shape == (597,)
 
@@ -50,8 +50,19 @@ def test_intensities_and_floats_are_the_same_data() -> None:
     assert np.array_equal(train_ann(scaled, (8,), 1).predictions, train_ann(ARRAYS, (8,), 1).predictions)
 
 
+def test_rate_falls_within_the_epochs_of_large_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "PART_BATCHES", 5)
+    found = train_ann(DIGITS, (32,), 2, learning_rate=1.0)
+    steps = [1 - 0.9 * done / 13 for done in range(14)]  # 600 samples are 7 parts of at least 5 batches
+    assert [entry["learning_rate"] for entry in found.history] == pytest.approx([steps[6], steps[13]])
+    parts = baseline._deal(DIGITS.y_train, 7, np.random.RandomState(0))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(600))
+    assert {len(rows) for rows in parts} == {85, 86}
+    assert all(len(np.unique(DIGITS.y_train[rows])) == 10 for rows in parts)
+
+
 def test_no_hidden_layer_and_two_classes() -> None:
-    found = train_ann(datasets.split("breast-cancer", 100), (), 5)
+    found = train_ann(datasets.split("breast-cancer", 100), (), 20)
     assert found.settings["layers"] == [30, 2]
     assert found.accuracy_test > 0.8
 
