@@ -26,6 +26,9 @@ BIAS_BITS = 16
 MAX_LAYERS = 8
 """Input layer and at most seven layers of neurons (the register map has room for seven)."""
 
+MAX_DELAY_SLOTS = 1024
+"""Most time steps for which a chip keeps spikes that are under way."""
+
 MAX_STEPS = 65_534
 """Longest presentation; first-spike times are 16 bits and 65535 means "none"."""
 
@@ -64,9 +67,13 @@ class ChipConfig:
     learning
         Build what on-chip learning needs: stochastic firing, winner-take-all, gradient spikes and weight updates.
         Needs 4 or more weight bits.
-    delay_slots, binary_weights
-        Reserved for programmable delays and single-bit synapses; this version builds chips without them and refuses
-        other values.
+    delay_slots
+        Programmable delays of 0 to ``delay_slots - 1`` steps, one for every synapse; 0 builds none. Not together with
+        `learning`.
+    axonal_delays
+        One delay per source instead of one per synapse.
+    binary_weights
+        Reserved for single-bit synapses; this version builds chips without them and refuses other values.
 
     Raises
     ------
@@ -82,6 +89,7 @@ class ChipConfig:
     trace: bool = False
     learning: bool = False
     delay_slots: int = 0
+    axonal_delays: bool = False
     binary_weights: bool = False
 
     def __post_init__(self) -> None:
@@ -113,17 +121,26 @@ class ChipConfig:
             self.state_bits,
             "an integer from 8 to 32",
         )
-        for name in ("die_tables", "trace", "learning", "binary_weights"):
+        for name in ("die_tables", "trace", "learning", "axonal_delays", "binary_weights"):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
         _require(
             not self.learning or self.weight_bits >= 4, "weight_bits", self.weight_bits, "at least 4 with learning"
         )
         _require(not self.binary_weights, "binary_weights", self.binary_weights, "False (this version has none)")
         _require(
-            _is_int(self.delay_slots) and self.delay_slots == 0,
+            _is_int(self.delay_slots) and (self.delay_slots == 0 or 2 <= self.delay_slots <= MAX_DELAY_SLOTS),
             "delay_slots",
             self.delay_slots,
-            "0 (this version has no programmable delays)",
+            f"0 (no delays) or an integer from 2 to {MAX_DELAY_SLOTS}",
+        )
+        _require(
+            not (self.learning and self.delay_slots),
+            "delay_slots",
+            self.delay_slots,
+            "0 with learning (the rules of learning know no delays)",
+        )
+        _require(
+            self.delay_slots > 0 or not self.axonal_delays, "axonal_delays", True, "False without delay_slots"
         )
         _require(
             self.weight_depth * self.lanes < 1 << 24,
@@ -200,6 +217,28 @@ class ChipConfig:
     def weights_per_link_word(self) -> int:
         """Weights in one 32-bit word of the packed weight region: the largest power of two that fits."""
         return min(self.lanes, 1 << ((32 // self.weight_bits).bit_length() - 1))
+
+    # ---- delays --------------------------------------------------------------------------------------------------
+
+    @property
+    def delay_bits(self) -> int:
+        """Width of a delay; pending arrivals of ``2**delay_bits`` steps are kept. 0 on chips without delays."""
+        return max(self.delay_slots - 1, 0).bit_length()
+
+    @property
+    def delays_per_link_word(self) -> int:
+        """Delays in one 32-bit word of region DELAYS: the largest power of two that fits, 1 with `axonal_delays`."""
+        return 1 if self.axonal_delays else min(self.lanes, 1 << ((32 // self.delay_bits).bit_length() - 1))
+
+    @cached_property
+    def source_base(self) -> tuple[int, ...]:
+        """Place of the first source of each weight matrix among the sources of all matrices."""
+        return tuple(accumulate(self.layers[:-1], initial=0))[:-1]
+
+    @property
+    def delay_depth(self) -> int:
+        """Words of the delay memory: of `lanes` delays, or with `axonal_delays` of one."""
+        return sum(self.layers[:-1]) if self.axonal_delays else self.weight_depth
 
     # ---- link ----------------------------------------------------------------------------------------------------
 

@@ -64,6 +64,8 @@ class Region(IntEnum):
     WEIGHT = 0x02
     THRESHOLD = 0x03
     BIAS = 0x04
+    DELAYS = 0x05
+    DELAY = 0x06
     DIE_SYNAPSE = 0x10
     DIE_NEURON = 0x11
     DIE_BIAS = 0x12
@@ -151,6 +153,18 @@ def regions(cfg: ChipConfig) -> dict[Region, RegionInfo]:
         ),
         RegionInfo(Region.BIAS, neurons, BIAS_BITS, True, True, "Bias of a neuron, signed; addressed alike."),
     ]
+    if cfg.delay_slots:
+        per_word = cfg.delays_per_link_word
+        elements = cfg.delay_depth if cfg.axonal_delays else cfg.delay_depth * lanes
+        what = (
+            "Delays: one of each source, offset = source_base + source."
+            if cfg.axonal_delays
+            else f"Delays in bulk: {per_word} of {cfg.delay_bits} bits in a word, lowest lane lowest."
+        )
+        table.append(RegionInfo(Region.DELAYS, elements // per_word, 32, True, True, what))
+        if not cfg.axonal_delays:
+            single = "Single delays: offset = weight word * lanes + lane."
+            table.append(RegionInfo(Region.DELAY, elements, cfg.delay_bits, False, True, single))
     if cfg.die_tables:
         table += [
             RegionInfo(
@@ -178,15 +192,18 @@ def regions(cfg: ChipConfig) -> dict[Region, RegionInfo]:
                 False,
                 True,
                 "Offset 4*c + {0: slope (0..256, in 1/256), 1: offset, 2: cap (both in 1/16 weight)} of transfer class "
-                "c = 0..7; offset 32: amplitude of the membrane noise (16 bits).",
+                "c = 0..7; amplitudes: offset 32 membrane noise (16 bits), 33 threshold noise (10 bits), 34 jitter of "
+                "delays (8 bits).",
             ),
         ]
     return {info.region: info for info in table}
 
 
 TRANSFER_CLASSES = 8
-DIE_GLOBAL_SPACE = 33
+DIE_GLOBAL_SPACE = 35
 DIE_NOISE_OFFSET = 32
+DIE_THRESHOLD_NOISE_OFFSET = 33
+DIE_JITTER_OFFSET = 34
 DIE_NEUTRAL_GAIN = 256
 DIE_NEUTRAL_RATIO = 1024
 DIE_UNLIMITED = (1 << 20) - 1
@@ -244,7 +261,7 @@ RECORD_GRADIENT = 2
 
 def features(cfg: ChipConfig) -> int:
     """Value of register FEATURES."""
-    return int(cfg.die_tables) | int(cfg.trace) << 1 | int(cfg.learning) << 2
+    return int(cfg.die_tables) | int(cfg.trace) << 1 | int(cfg.learning) << 2 | int(cfg.axonal_delays) << 3
 
 
 def global_registers(cfg: ChipConfig) -> list[Register]:
@@ -257,11 +274,16 @@ def global_registers(cfg: ChipConfig) -> list[Register]:
         Register("WEIGHT_BITS", 0x04, 32, "Width of a weight.", constant=cfg.weight_bits),
         Register("STATE_BITS", 0x05, 32, "Width of current, membrane and threshold.", constant=cfg.state_bits),
         Register(
-            "FEATURES", 0x06, 32, "Bit 0: die tables. Bit 1: trace port. Bit 2: learning.", constant=features(cfg)
+            "FEATURES",
+            0x06,
+            32,
+            "Bit 0: die tables. Bit 1: trace port. Bit 2: learning. Bit 3: one delay per source.",
+            constant=features(cfg),
         ),
         Register(
             "LINK_DEPTH", 0x07, 32, "Words of the receive buffer: longest frame without CRC.", constant=cfg.link_depth
         ),
+        Register("DELAY_SLOTS", 0x08, 32, "Delays go up to one step less; 0: none.", constant=cfg.delay_slots),
         *(
             Register(f"SIZE{index}", SIZE_OFFSET + index, 32, f"Size of layer {index}.", constant=size)
             for index, size in enumerate(cfg.layers)
@@ -284,6 +306,12 @@ def global_registers(cfg: ChipConfig) -> list[Register]:
             [Register("LEARN_ENABLE", 0x43, 7, "Bit l: LEARN frames change the weights of layer l of neurons.")]
             if cfg.learning
             else []
+        ),
+        Register(
+            "EARLY_END",
+            0x44,
+            1,
+            "1: a RUN frame without rasters ends after the step by which every neuron of the last layer has fired.",
         ),
     ]
 
