@@ -17,8 +17,8 @@ from rtl.config import MAX_LAYERS, ChipConfig
 from rtl.registers import RATE_ONE
 
 FILE_KIND = "spikeloop network"
-FILE_VERSION = 2
-"""Version 1 had no learning options; its files are still read."""
+FILE_VERSION = 3
+"""Version 1 had no learning options, version 2 no delays; their files are still read."""
 
 THRESHOLD = 8192
 """Default threshold and reset amount, in units of the membrane."""
@@ -131,6 +131,10 @@ class Network:
         Probability, in 1/65536, that a spike takes part in an update of this layer's weights.
     forward_shift
         Arithmetic right shift of the weights in the forward pass, 0 to 7.
+    delays
+        Steps from a spike to its arrival: ``None`` (0 everywhere), an integer for all synapses, or per layer an integer
+        or an integer array that broadcasts to ``(n_pre, n_post)``: ``(n_pre, 1)`` are axonal, ``(1, n_post)`` dendritic
+        delays. Other values than 0 need a chip with delays.
 
     Raises
     ------
@@ -167,6 +171,7 @@ class Network:
         gradient_bits: Any = 0,
         rate: Any = 0,
         forward_shift: Any = 0,
+        delays: Any = None,
     ) -> None:
         if not isinstance(weights, (list, tuple)) or not 1 <= len(weights) < MAX_LAYERS:
             raise NetworkError(f"weights must be a list of 1 to {MAX_LAYERS - 1} integer arrays (n_pre, n_post)")
@@ -181,6 +186,12 @@ class Network:
                 )
         self.thresholds = self._per_neuron("thresholds", thresholds, THRESHOLD)
         self.biases = self._per_neuron("biases", biases, 0)
+        self.delays = self._per_synapse("delays", delays)
+        for index, matrix in enumerate(self.delays):
+            if matrix.min() < 0:
+                raise NetworkError(
+                    f"delays[{index}] holds values from {matrix.min()} to {matrix.max()}: must be 0 or more"
+                )
         n_layers = len(self.weights)
         means = [int(np.rint(thresholds.mean())) for thresholds in self.thresholds]
         if reset_amount is None:
@@ -219,20 +230,34 @@ class Network:
                     raise NetworkError(f"{name} = {item!r}: must be True or False")
 
     def _per_neuron(self, name: str, values: Any, default: int) -> list[NDArray[np.int32]]:
-        sizes = [matrix.shape[1] for matrix in self.weights]
-        if values is None:
-            values = default
-        if np.ndim(values if np.isscalar(values) else 0) == 0 and np.isscalar(values):
-            values = [values] * len(sizes)
-        if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != len(sizes):
-            raise NetworkError(f"{name} must be one integer, or one entry for each of the {len(sizes)} layers")
         result = []
-        for index, (entry, size) in enumerate(zip(values, sizes, strict=True)):
-            array = _whole(entry, f"{name}[{index}]")
+        for index, array in enumerate(self._entries(name, default if values is None else values)):
+            size = self.weights[index].shape[1]
             if array.shape not in ((), (size,)):
                 raise NetworkError(f"{name}[{index}] has shape {array.shape}: must be a single integer or ({size},)")
             result.append(np.broadcast_to(array, (size,)).copy())
         return result
+
+    def _per_synapse(self, name: str, values: Any) -> list[NDArray[np.int32]]:
+        result = []
+        for index, array in enumerate(self._entries(name, 0 if values is None else values)):
+            shape = self.weights[index].shape
+            try:
+                result.append(np.broadcast_to(array, shape).copy())
+            except ValueError:
+                raise NetworkError(
+                    f"{name}[{index}] has shape {array.shape}: must be a single integer, or broadcast to {shape}"
+                ) from None
+        return result
+
+    def _entries(self, name: str, values: Any) -> list[NDArray[np.int32]]:
+        """One integer for all layers, or one entry for each, as an array per layer."""
+        n_layers = len(self.weights)
+        if np.isscalar(values) or (isinstance(values, np.ndarray) and values.ndim == 0):
+            values = [values] * n_layers
+        if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != n_layers:
+            raise NetworkError(f"{name} must be one integer, or one entry for each of the {n_layers} layers")
+        return [_whole(entry, f"{name}[{index}]") for index, entry in enumerate(values)]
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -244,6 +269,7 @@ class Network:
         return {
             "thresholds": [array.copy() for array in self.thresholds],
             "biases": [array.copy() for array in self.biases],
+            "delays": [array.copy() for array in self.delays],
             **self.constants,
             **{name: getattr(self, name) for name in (*CHOICES, *SWITCHES)},
         }
@@ -264,7 +290,7 @@ class Network:
     __hash__ = None  # type: ignore[assignment]
 
     def _arrays(self) -> list[NDArray[np.int32]]:
-        return [*self.weights, *self.thresholds, *self.biases]
+        return [*self.weights, *self.thresholds, *self.biases, *self.delays]
 
     def __repr__(self) -> str:
         return f"Network(layers={self.layers})"
@@ -280,6 +306,7 @@ class Network:
         ):
             for index, array in enumerate(arrays):
                 check_range(f"{name}[{index}]", array, low, high)
+        self._check_delays(cfg)
         low, high = cfg.state_range
         for name in ("reset_amount", "gate_centre", "gate_window"):
             for value in self.constants[name]:
@@ -293,6 +320,22 @@ class Network:
                 raise NetworkError(
                     f"{name} = {values!r}: needs a chip with learning hardware, ChipConfig(learning=True), "
                     f"or must be {default!r}"
+                )
+
+    def _check_delays(self, cfg: ChipConfig) -> None:
+        for index, matrix in enumerate(self.delays):
+            most = int(matrix.max())
+            if not cfg.delay_slots and matrix.any():
+                raise NetworkError(
+                    f"delays[{index}] holds values from {matrix.min()} to {most}: needs a chip with delays, "
+                    f"ChipConfig(delay_slots={most + 1}), or must be 0"
+                )
+            check_range(f"delays[{index}]", matrix, 0, max(cfg.delay_slots - 1, 0))
+            if cfg.axonal_delays and (matrix != matrix[:, :1]).any():
+                row = int((matrix != matrix[:, :1]).any(axis=1).argmax())
+                raise NetworkError(
+                    f"delays[{index}][{row}] holds values from {matrix[row].min()} to {matrix[row].max()}: must be one "
+                    f"value, for a chip with axonal_delays has one delay per source"
                 )
 
     # ---- files -------------------------------------------------------------------------------------------------
@@ -312,6 +355,7 @@ class Network:
             content[f"weights_{index}"] = self.weights[index]
             content[f"thresholds_{index}"] = self.thresholds[index]
             content[f"biases_{index}"] = self.biases[index]
+            content[f"delays_{index}"] = self.delays[index]
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **content)
@@ -338,6 +382,7 @@ class Network:
                 weights=[content[f"weights_{index}"] for index in layers],
                 thresholds=[content[f"thresholds_{index}"] for index in layers],
                 biases=[content[f"biases_{index}"] for index in layers],
+                delays=[content[f"delays_{index}"] for index in layers] if version >= 3 else None,
                 **{name: content[name] for name in names},
             )
         except NetworkError:

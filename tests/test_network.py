@@ -81,6 +81,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rate": 65537}, "rate = 65537: must be an integer from 0 to 65536"),
     ({"rate": 0.5}, "rate = 0.5: must be an integer from 0 to 65536"),
     ({"forward_shift": 8}, "forward_shift = 8: must be an integer from 0 to 7"),
+    ({"delays": -1}, r"delays\[0\] holds values from -1 to -1: must be 0 or more"),
+    ({"delays": [0, [[0, 3], [-2, 0]]]}, r"delays\[1\] holds values from -2 to 3: must be 0 or more"),
+    ({"delays": 1.0}, r"delays\[0\] must be integers, got float64"),
+    ({"delays": True}, "must be integers, got bool"),
+    ({"delays": "slow"}, "must be integers"),
+    ({"delays": [1, 2, 3]}, "delays must be one integer, or one entry for each of the 2 layers"),
+    ({"delays": {0: 1}}, "each of the 2 layers"),
+    ({"delays": [np.zeros((2, 3), int), 0]}, r"delays\[0\] has shape \(2, 3\): must be .* broadcast to \(3, 2\)"),
+    ({"delays": [np.zeros((1, 3, 2), int), 0]}, r"shape \(1, 3, 2\): must be .* broadcast to \(3, 2\)"),
+    ({"delays": [[[1, 2], [3]], 0]}, "unequal length"),
+    ({"delays": 1 << 40}, "at most 32 bits"),
 ]
 
 
@@ -121,6 +132,37 @@ def test_learning_options_need_a_chip_with_learning(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+DELAYS = [[[1], [2], [0]], [[3, 0]]]
+
+
+def test_delays_reach_every_synapse() -> None:
+    assert [matrix.tolist() for matrix in Network(W).delays] == [[[0, 0]] * 3, [[0, 0]] * 2]
+    assert Network(W, delays=np.int64(4)) == Network(W, delays=np.array(4)) == Network(W, delays=[4, 4])
+    network = Network(W, delays=DELAYS)
+    assert [matrix.tolist() for matrix in network.delays] == [[[1, 1], [2, 2], [0, 0]], [[3, 0], [3, 0]]]
+    assert [matrix.dtype for matrix in network.delays] == [np.int32, np.int32]
+    network.delays[0][0, 0] = 7  # its own array, of which no other element is a view
+    assert network.delays[0].tolist() == [[7, 1], [2, 2], [0, 0]]
+    assert network.replace(shift=4) == network != Network(W, delays=DELAYS)
+    assert network.replace(delays=None) == Network(W)
+    assert network.options()["delays"][0] is not network.delays[0]
+
+
+def test_delays_must_fit_the_chip() -> None:
+    network = Network(W, delays=DELAYS)
+    network.check(ChipConfig((3, 2, 2), delay_slots=4))
+    with pytest.raises(NetworkError, match=r"delays\[1\] holds values from 0 to 3: must be from 0 to 2"):
+        network.check(ChipConfig((3, 2, 2), delay_slots=3))
+    with pytest.raises(
+        NetworkError, match=r"delays\[0\] holds .* 0 to 2: needs a chip with delays, ChipConfig\(delay_slots=3\), or"
+    ):
+        network.check(ChipConfig((3, 2, 2)))
+    with pytest.raises(NetworkError, match=r"delays\[1\]\[0\] holds values from 0 to 3: must be one value.*per source"):
+        network.check(ChipConfig((3, 2, 2), delay_slots=4, axonal_delays=True))
+    network.replace(delays=[DELAYS[0], 3]).check(ChipConfig((3, 2, 2), delay_slots=4, axonal_delays=True))
+    network.replace(delays=0).check(ChipConfig((3, 2, 2)))
+
+
 def test_winner_is_for_the_last_layer() -> None:
     cfg = ChipConfig((3, 2, 2), learning=True)
     Network(W, fire=("threshold", "winner")).check(cfg)
@@ -133,24 +175,27 @@ def test_files_keep_everything(tmp_path: Path) -> None:
     network = Network(
         W, thresholds=[5, [6, 7]], biases=[[1, 2], 3], decay_syn=(1, 2), decay_mem=3, shift=(0, 15),
         reset=["none", "zero"], reset_amount=-4, refractory=255, fire_once=True, gate_centre=-1,
-        gate_window=(2, 3), gate_at_threshold=[True, False], **LEARNING,
+        gate_window=(2, 3), gate_at_threshold=[True, False], delays=DELAYS, **LEARNING,
     )  # fmt: skip
     path = tmp_path / "new" / "network.npz"
     network.save(path)
     assert Network.load(path) == network
-    network.replace(shift=1).save(path)
-    assert Network.load(path) == network.replace(shift=1)
+    network.replace(shift=1, delays=1).save(path)
+    assert Network.load(path) == network.replace(shift=1, delays=1)
     assert [entry.name for entry in path.parent.iterdir()] == ["network.npz"]
 
 
-def test_files_of_version_1_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "missing"), [(1, [*LEARNING, "delays_0", "delays_1"]), (2, ["delays_0", "delays_1"])]
+)
+def test_files_of_earlier_versions_are_read(tmp_path: Path, version: int, missing: list[str]) -> None:
     network, path = Network(W, shift=3, reset="zero"), tmp_path / "network.npz"
     network.save(path)
     with np.load(path) as file:
-        content = {name: file[name] for name in file.files if name not in LEARNING}
-    np.savez(path, **{**content, "version": np.array(1)})
+        content = {name: file[name] for name in file.files if name not in missing}
+    np.savez(path, **{**content, "version": np.array(version)})
     assert Network.load(path) == network
-    np.savez(path, **content)  # version 2 must be complete
+    np.savez(path, **{**content, "version": np.array(version + 1)})  # a later version must be complete
     with pytest.raises(NetworkError, match="damaged"):
         Network.load(path)
 
@@ -169,7 +214,7 @@ def test_files_that_are_no_networks(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="not a saved network"):
         Network.load(path)
     np.savez(path, kind=np.array("spikeloop network"), version=np.array(99))
-    with pytest.raises(NetworkError, match="format version 99: this program reads versions 1 to 2"):
+    with pytest.raises(NetworkError, match="format version 99: this program reads versions 1 to 3"):
         Network.load(path)
     np.savez(path, kind=np.array("spikeloop network"), version=np.array(1), n_layers=np.array([{}], dtype=object))
     with pytest.raises(NetworkError, match="damaged or not a saved network"):
