@@ -74,6 +74,8 @@ class Output:
     """int64 ``(n_samples,)``: clock cycles."""
     input_spikes: NDArray[np.int64]
     """int64 ``(n_samples,)``: spikes of the inputs."""
+    steps: NDArray[np.int64]
+    """int64 ``(n_samples,)``: time steps that the sample ran."""
     positive: list[NDArray[np.int32]] = field(default_factory=list)
     negative: list[NDArray[np.int32]] = field(default_factory=list)
     """int32 ``(n_samples, n_layer)`` of :meth:`Chip.learn`, else empty: numbers of positive and of negative gradient
@@ -107,12 +109,63 @@ class Stats:
         return {item.name: int(getattr(self, item.name)) for item in fields(self)}
 
 
+@dataclass(frozen=True)
+class _Memory:
+    """A memory of the synapses and its two views."""
+
+    bulk: Region
+    single: Region
+    bits: int
+    signed: bool
+    per_word: int
+    """Elements in a word of region `bulk`."""
+    size: int
+    """Elements, padding included."""
+
+    @property
+    def words(self) -> int:
+        """Words of region `bulk`."""
+        return self.size // self.per_word
+
+    def pack(self, elements: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Words of region `bulk` that hold all `elements`."""
+        fields = elements & ((1 << self.bits) - 1)
+        if self.per_word == 1:
+            return fields
+        words: NDArray[np.int64] = (fields.reshape(-1, self.per_word) << self._shifts).sum(axis=1)
+        return words
+
+    def unpack(self, words: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Inverse of :meth:`pack`."""
+        fields = (words.astype(np.int64)[:, None] >> self._shifts).reshape(-1) & ((1 << self.bits) - 1)
+        half = 1 << (self.bits - 1) if self.signed else 0
+        return (fields ^ half) - half
+
+    @property
+    def _shifts(self) -> NDArray[np.int64]:
+        return np.arange(self.per_word) * self.bits
+
+
+def _memories(cfg: ChipConfig) -> tuple[_Memory, ...]:
+    """Memories of the weights and, on chips that have them, of the delays."""
+    weights = _Memory(
+        Region.WEIGHTS, Region.WEIGHT, cfg.weight_bits, True, cfg.weights_per_link_word, cfg.weight_depth * cfg.lanes
+    )
+    if not cfg.delay_slots:
+        return (weights,)
+    # With one delay per source a word of the bulk view holds one delay, and there is no other view.
+    single, lanes = (Region.DELAYS, 1) if cfg.axonal_delays else (Region.DELAY, cfg.lanes)
+    delays = _Memory(Region.DELAYS, single, cfg.delay_bits, False, cfg.delays_per_link_word, cfg.delay_depth * lanes)
+    return (weights, delays)
+
+
 @dataclass
 class _Shadow:
-    """What the chip holds as far as this host wrote it; ``None``: not known."""
+    """What the chip holds as far as this host wrote it; what is missing is not known."""
 
     registers: dict[int, int] = field(default_factory=dict)
-    weights: NDArray[np.int64] | None = None
+    synapses: dict[Region, NDArray[np.int64]] = field(default_factory=dict)
+    """By bulk region, flat as the memory."""
     neurons: dict[Region, NDArray[np.int64]] = field(default_factory=dict)
     """THRESHOLD and BIAS, flat as the neuron memories."""
 
@@ -187,6 +240,7 @@ class Chip:
         self._die = die
         self._network: Network | None = None
         self._register = {register.name: register for register in registers(cfg)}
+        self._memories = {memory.bulk: memory for memory in _memories(cfg)}
         self._shadow = _Shadow()
         self._posted: list[tuple[Opcode, int, NDArray[np.uint32]]] = []
         self._open = True
@@ -231,10 +285,13 @@ class Chip:
             raise NetworkError(f"load({type(network).__name__}): must be a Network")
         network.check(self.cfg)
         self._network = network.replace()
-        weights = np.zeros(self.cfg.weight_depth * self.cfg.lanes, np.int64)
-        for layer, matrix in enumerate(network.weights):
-            self._matrix(weights, layer)[...] = matrix
-        self._post_weights(weights)
+        for region, memory in self._memories.items():
+            matrices = network.weights if region == Region.WEIGHTS else network.delays
+            elements = np.zeros(memory.size, np.int64)
+            for layer, matrix in enumerate(matrices):
+                view = self._matrix(memory, elements, layer)
+                view[...] = matrix[:, : view.shape[1]]
+            self._post_synapses(memory, elements)
         for region, arrays in ((Region.THRESHOLD, network.thresholds), (Region.BIAS, network.biases)):
             values = np.zeros(self.cfg.neuron_depth * self.cfg.lanes, np.int64)
             for layer, array in enumerate(arrays):
@@ -281,8 +338,7 @@ class Chip:
             check_range(f"update {name}", index, 0, size - 1)
         check_range("update values", values, *self.cfg.weight_range)
         matrix[rows, cols] = values
-        cfg, memory = self.cfg, self._shadow.weights
-        assert memory is not None
+        cfg, memory = self.cfg, self._shadow.synapses[Region.WEIGHTS]
         elements = cfg.weight_base[layer] * cfg.lanes + rows * (cfg.words[layer] * cfg.lanes) + cols
         self._post_changes(Region.WEIGHT, memory, elements, values)
 
@@ -307,7 +363,21 @@ class Chip:
 
     def weights(self) -> list[NDArray[np.int32]]:
         """Read the weights back from the chip: int32 ``(n_pre, n_post)`` per layer."""
-        return self._matrices(self._unpack(self._read(Region.WEIGHTS, 0, self._weight_words)))
+        return self._read_synapses(Region.WEIGHTS)
+
+    def delays(self) -> list[NDArray[np.int32]]:
+        """Read the delays back from the chip: int32 ``(n_pre, n_post)`` per layer, 0 on chips without delays.
+
+        On chips with one delay per source the columns are equal.
+        """
+        if not self.cfg.delay_slots:
+            self.flush()
+            return [np.zeros(shape, np.int32) for shape in self.cfg.shapes]
+        return self._read_synapses(Region.DELAYS)
+
+    def _read_synapses(self, region: Region) -> list[NDArray[np.int32]]:
+        memory = self._memories[region]
+        return self._matrices(memory, memory.unpack(self._read(region, 0, memory.words)))
 
     # ---- samples -----------------------------------------------------------------------------------------------
 
@@ -319,6 +389,7 @@ class Chip:
         encoding: str = "rate",
         record: Iterable[str] = (),
         seeds: Any = None,
+        early_end: bool = False,
     ) -> Output:
         """Run samples through the loaded network, with all posted writes before them.
 
@@ -336,6 +407,9 @@ class Chip:
             ``"raster"``, ``"gate"`` or both: streams to read out.
         seeds
             32-bit seed of each sample, instead of `seed`.
+        early_end
+            End a sample after the step by which every neuron of the last layer has fired, see :attr:`Output.steps`;
+            without effect if something is recorded.
 
         Raises
         ------
@@ -344,7 +418,9 @@ class Chip:
         ChipError, LinkError
             If the chip refuses or answers nonsense.
         """
-        return self._present(Opcode.RUN, x, steps, seed, encoding, record, seeds)
+        if not isinstance(early_end, (bool, np.bool_)):
+            raise UserError(f"early_end = {early_end!r}: must be True or False")
+        return self._present(Opcode.RUN, x, steps, seed, encoding, record, seeds, early_end=bool(early_end))
 
     def learn(
         self,
@@ -400,6 +476,7 @@ class Chip:
         seeds: Any,
         labels: Any = None,
         layers: frozenset[int] = frozenset(),
+        early_end: bool = False,
     ) -> Output:
         """What :meth:`run` and :meth:`learn` share: check the arguments, then exchange chunk after chunk."""
         self._loaded()
@@ -423,7 +500,12 @@ class Chip:
             all_seeds = sample_seeds(self._integer("seed", seed, 0, (1 << 64) - 1), len(x))
         else:
             all_seeds = self._seeds(seeds, len(x))
-        changes = {"STEPS": steps, "ENCODING": int(code), "RECORD": sum(1 << RECORDS[item] for item in recorded)}
+        changes = {
+            "STEPS": steps,
+            "ENCODING": int(code),
+            "RECORD": sum(1 << RECORDS[item] for item in recorded),
+            "EARLY_END": int(early_end),
+        }
         if learns:
             changes["LEARN_ENABLE"] = sum(1 << layer for layer in layers)
         self._post_registers(changes)
@@ -443,8 +525,8 @@ class Chip:
             request = Request(words, opcode, part_seeds, length, tag)
             parts.append(self._learn(request) if layers else self._exchange(request)[0])
         answers = np.concatenate(parts) if parts else np.zeros((0, length), np.uint32)
-        output = self._output(answers, steps, recorded, learns)
-        self._count(output, steps)
+        output = self._output(answers, steps, recorded, learns, early_end)
+        self._count(output)
         return output
 
     def _learn(self, request: Request) -> NDArray[np.uint32]:
@@ -453,10 +535,11 @@ class Chip:
         A backend that dies before the host has both is therefore set back to the weights before, and learns again.
         """
         try:
-            answers, packed = self._exchange(request, _read_request(Region.WEIGHTS, 0, self._weight_words))
-            weights = self._unpack(packed[0])
-            self._loaded().weights = self._matrices(weights)
-            self._shadow.weights = weights
+            memory = self._memories[Region.WEIGHTS]
+            answers, packed = self._exchange(request, _read_request(Region.WEIGHTS, 0, memory.words))
+            weights = memory.unpack(packed[0])
+            self._loaded().weights = self._matrices(memory, weights)
+            self._shadow.synapses[Region.WEIGHTS] = weights
         except BaseException:
             # Interrupted or refused: nobody knows how far the chip came.
             self._rewrite()
@@ -564,7 +647,9 @@ class Chip:
 
     # ---- answers -----------------------------------------------------------------------------------------------
 
-    def _output(self, answers: NDArray[np.uint32], steps: int, recorded: list[str], learned: bool) -> Output:
+    def _output(
+        self, answers: NDArray[np.uint32], steps: int, recorded: list[str], learned: bool, early_end: bool
+    ) -> Output:
         cfg, n = self.cfg, len(answers)
         plain = [item for item in recorded if item != "gradient"]
         streams: dict[str, list[NDArray[np.bool_]]] = {}
@@ -600,6 +685,10 @@ class Chip:
         first = self._halves(neurons, 16)
         for steps_of_layer in first:
             steps_of_layer[steps_of_layer == NO_SPIKE] = -1
+        ran = np.full(n, steps, np.int64)
+        if early_end and not recorded:
+            fired = (first[-1] >= 0).all(axis=1)
+            ran[fired] = first[-1][fired].max(axis=1) + 1
         counts = self._halves(neurons, 0)
         wins = self._loaded().fire[-1] == "winner"
         sums = np.ascontiguousarray(potentials).astype("<u4", copy=False)
@@ -612,6 +701,7 @@ class Chip:
             gate=streams.get("gate", []),
             cycles=rest[:, 0].astype(np.int64),
             input_spikes=spikes,
+            steps=ran,
             positive=self._halves(errors, 16) if learned else [],
             negative=self._halves(errors, 0) if learned else [],
             gradient=gradient,
@@ -631,11 +721,11 @@ class Chip:
         cuts = np.cumsum(self.cfg.neuron_layers)[:-1].tolist()
         return [np.ascontiguousarray(part) for part in np.split(values, cuts, axis=1)]
 
-    def _count(self, output: Output, steps: int) -> None:
-        stats, n = self.stats, len(output.cycles)
+    def _count(self, output: Output) -> None:
+        stats = self.stats
         totals = [int(output.input_spikes.sum()), *(int(counts.sum(dtype=np.int64)) for counts in output.counts)]
-        stats.samples += n
-        stats.timesteps += n * steps
+        stats.samples += len(output.steps)
+        stats.timesteps += int(output.steps.sum())
         stats.cycles += int(output.cycles.sum())
         stats.synaptic_ops += sum(a * b for a, b in zip(totals, self.cfg.neuron_layers, strict=False))
         stats.spikes += sum(totals[1:])
@@ -644,28 +734,25 @@ class Chip:
 
     # ---- writes ------------------------------------------------------------------------------------------------
 
-    def _matrix(self, flat: NDArray[Any], layer: int) -> NDArray[Any]:
-        """View of layer `layer` in an array that is flat as the weight memory, without padding."""
+    def _matrix(self, memory: _Memory, flat: NDArray[Any], layer: int) -> NDArray[Any]:
+        """View of layer `layer`, without padding, in an array that is flat as `memory`.
+
+        Shape ``(n_pre, n_post)``, for one delay per source ``(n_pre, 1)``.
+        """
         cfg = self.cfg
-        (n_pre, n_post), stride = cfg.shapes[layer], cfg.words[layer] * cfg.lanes
-        start = cfg.weight_base[layer] * cfg.lanes
+        n_pre, n_post = cfg.shapes[layer]
+        if memory.bulk == Region.DELAYS and cfg.axonal_delays:
+            start = cfg.source_base[layer]
+            return flat[start : start + n_pre, None]
+        start, stride = cfg.weight_base[layer] * cfg.lanes, cfg.words[layer] * cfg.lanes
         return flat[start : start + n_pre * stride].reshape(n_pre, stride)[:, :n_post]
 
-    def _matrices(self, flat: NDArray[np.int64]) -> list[NDArray[np.int32]]:
-        """Weight matrices in an array that is flat as the weight memory."""
-        return [self._matrix(flat, layer).astype(np.int32) for layer in range(len(self.cfg.neuron_layers))]
-
-    @property
-    def _weight_words(self) -> int:
-        """Words of region WEIGHTS."""
-        return self.cfg.weight_depth * self.cfg.lanes // self.cfg.weights_per_link_word
-
-    def _unpack(self, words: NDArray[np.uint32]) -> NDArray[np.int64]:
-        """Words of region WEIGHTS as an array that is flat as the weight memory."""
-        per_word, bits = self.cfg.weights_per_link_word, self.cfg.weight_bits
-        half = 1 << (bits - 1)
-        fields = (words.astype(np.int64)[:, None] >> (np.arange(per_word) * bits)).reshape(-1) & ((1 << bits) - 1)
-        return (fields ^ half) - half
+    def _matrices(self, memory: _Memory, flat: NDArray[np.int64]) -> list[NDArray[np.int32]]:
+        """Matrices ``(n_pre, n_post)`` in an array that is flat as `memory`."""
+        return [
+            np.broadcast_to(self._matrix(memory, flat, layer), shape).astype(np.int32)
+            for layer, shape in enumerate(self.cfg.shapes)
+        ]
 
     def _post_registers(self, changes: dict[str, int]) -> None:
         pairs = []
@@ -677,17 +764,15 @@ class Chip:
         if pairs:
             self._post_scatter(np.array(pairs, np.int64))
 
-    def _post_weights(self, weights: NDArray[np.int64]) -> None:
-        known, cfg = self._shadow.weights, self.cfg
-        self._shadow.weights = weights
+    def _post_synapses(self, memory: _Memory, elements: NDArray[np.int64]) -> None:
+        known = self._shadow.synapses.get(memory.bulk)
+        self._shadow.synapses[memory.bulk] = elements
         if known is not None:
-            changed = np.flatnonzero(known != weights)
-            if 2 * len(changed) <= len(weights) // cfg.weights_per_link_word:
-                self._post_pairs(Region.WEIGHT, changed, weights[changed])
+            changed = np.flatnonzero(known != elements)
+            if 2 * len(changed) <= memory.words:
+                self._post_pairs(memory.single, changed, elements[changed])
                 return
-        bits, per_word = cfg.weight_bits, cfg.weights_per_link_word
-        fields = (weights & ((1 << bits) - 1)).reshape(-1, per_word) << (np.arange(per_word) * bits)
-        self._post_range(Region.WEIGHTS, fields.sum(axis=1))
+        self._post_range(memory.bulk, memory.pack(elements))
 
     def _post_neurons(self, region: Region, values: NDArray[np.int64]) -> None:
         known = self._shadow.neurons.get(region)
