@@ -63,7 +63,8 @@ class Chip(wiring.Component):
         m.submodules.synapses = synapses = Synapses(cfg)
         m.submodules.neurons = neurons = NeuronUpdate(cfg)
         m.submodules.sequencer = sequencer = Sequencer(cfg)
-        m.submodules.seeder = seeder = Seeder(cfg.lanes // 2, 1 + cfg.die_tables + cfg.learning)
+        jittery = cfg.die_tables and cfg.delay_slots > 0
+        m.submodules.seeder = seeder = Seeder(cfg.lanes // 2, 1 + cfg.die_tables + cfg.learning + jittery)
         m.submodules.recorder = recorder = Recorder(cfg)
         m.submodules.results = results = Results(cfg)
 
@@ -109,6 +110,7 @@ class Chip(wiring.Component):
             executor.held.eq(hold),
             executor.events.eq(control.encoding[1]),
             executor.done.eq(sequencer.done),
+            executor.cut.eq(sequencer.cut),
             executor.bad_events.eq(encoder.bad_events),
             executor.input_spike.eq(walker.spikes & (sequencer.layer == 0)),
             encoder.pixel_write.eq(executor.pixel_write),
@@ -169,6 +171,10 @@ class Chip(wiring.Component):
                         m.d.sync += [base.eq(start), last_word.eq(words - 1)]
 
         output_layer = sequencer.layer == len(cfg.words) - 1
+        # An answer with rasters must have the length that the registers say.
+        may_end = ~control.record[:RECORD_GRADIENT].any()
+        if cfg.learning:
+            may_end &= ~executor.learn
         m.d.comb += [
             synapses.go.eq(walker.go),
             synapses.valid.eq(walker.valid),
@@ -186,33 +192,58 @@ class Chip(wiring.Component):
             hidden.item.index.eq(neurons.word_done),
             hidden.item.mask.eq(neurons.spikes),
             sequencer.layer_done.eq(neurons.passed & (neurons.word_done == last_word)),
+            sequencer.enough.eq(neurons.all_fired & control.early_end & may_end),
             recorder.record.eq(control.record),
             recorder.take.eq(neurons.done),
             recorder.spikes.eq(neurons.spikes),
             recorder.gates.eq(neurons.gates),
         ]
 
+        if cfg.delay_slots:
+            m.d.comb += [
+                synapses.target.eq(base + walker.word),
+                synapses.now.eq(sequencer.step),
+                synapses.clear.eq(sequencer.clear),
+                sequencer.cleared.eq(synapses.cleared),
+            ]
+            bus(synapses.delay_host, Region.DELAYS)
+            if cfg.axonal_delays:
+                m.d.comb += synapses.source.eq(walker.source)
+            else:
+                m.d.comb += synapses.single_delay.eq(executor.write[Region.DELAY.name])
         if cfg.learning:
             self._learning(m, layer_constants, base, output_layer, hold, chancy)
 
         # ---- the die ----------------------------------------------------------------------------------------------
         if cfg.die_tables:
-            m.submodules.bank = bank = RandomBank(cfg.lanes)
+            m.submodules.bank = bank = RandomBank(cfg.lanes, pairs=True)
             m.submodules.die = die = DieGlobals()
             bus(die.host, Region.DIE_GLOBAL)
             bus(synapses.die_host, Region.DIE_SYNAPSE)
             bus(neurons.die_neuron_host, Region.DIE_NEURON)
             bus(neurons.die_bias_host, Region.DIE_BIAS)
             m.d.comb += [
-                noisy.eq(die.amplitude != 0),
+                noisy.eq((die.amplitude != 0) | (die.threshold_amplitude != 0) | (die.jitter_amplitude != 0)),
                 bank.shift.eq(seeder.shift[1]),
                 bank.seed.eq(seeder.word),
                 bank.advance.eq(neurons.drawn),
+                bank.twice.eq(neurons.drawn_twice),
                 synapses.shift.eq(layer_constants.shift),
                 synapses.curves.eq(die.curves),
                 neurons.curves.eq(die.curves),
                 neurons.amplitude.eq(die.amplitude),
+                neurons.threshold_amplitude.eq(die.threshold_amplitude),
                 neurons.draws.eq(bank.values),
+                neurons.more_draws.eq(bank.following),
+            ]
+        if jittery:
+            m.submodules.jitters = jitters = RandomBank(cfg.lanes)
+            m.d.comb += [
+                jitters.shift.eq(seeder.shift[-1]),
+                jitters.seed.eq(seeder.word),
+                jitters.advance.eq(synapses.drawn),
+                synapses.draws.eq(jitters.values),
+                synapses.jitter.eq(die.jitter_amplitude),
             ]
 
         # ---- results ----------------------------------------------------------------------------------------------

@@ -139,9 +139,7 @@ class ChipConfig:
             self.delay_slots,
             "0 with learning (the rules of learning know no delays)",
         )
-        _require(
-            self.delay_slots > 0 or not self.axonal_delays, "axonal_delays", True, "False without delay_slots"
-        )
+        _require(self.delay_slots > 0 or not self.axonal_delays, "axonal_delays", True, "False without delay_slots")
         _require(
             self.weight_depth * self.lanes < 1 << 24,
             "layers",

@@ -31,6 +31,7 @@ class Control(wiring.Component):
                 "steps": Out(16),
                 "encoding": Out(2),
                 "record": Out(3 if cfg.learning else 2),
+                "early_end": Out(1),
                 "layer": In(range(max(len(cfg.neuron_layers), 2))),
                 "constants": Out(constants(cfg)),
             }
@@ -66,6 +67,7 @@ class Control(wiring.Component):
             self.steps.eq(named["STEPS"]),
             self.encoding.eq(named["ENCODING"]),
             self.record.eq(named["RECORD"]),
+            self.early_end.eq(named["EARLY_END"]),
         ]
         layers, firing = [], []
         for layer in range(len(cfg.neuron_layers)):

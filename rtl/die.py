@@ -9,9 +9,11 @@ from amaranth.lib.wiring import In, Out
 from rtl.arith import least, magnitude, named, saturate
 from rtl.memory import HostBus
 from rtl.registers import (
+    DIE_JITTER_OFFSET,
     DIE_NEUTRAL_GAIN,
     DIE_NEUTRAL_RATIO,
     DIE_NOISE_OFFSET,
+    DIE_THRESHOLD_NOISE_OFFSET,
     DIE_UNLIMITED,
     TRANSFER_CLASSES,
 )
@@ -50,7 +52,7 @@ def amplify(m: Module, bent: Value, gain: Value, shift: Value) -> Value:
 
 
 class DieGlobals(wiring.Component):
-    """Region DIE_GLOBAL: the transfer classes and the amplitude of the membrane noise. Write-only."""
+    """Region DIE_GLOBAL: the transfer classes and the amplitudes of what changes from step to step. Write-only."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -58,6 +60,8 @@ class DieGlobals(wiring.Component):
                 "host": In(HostBus()),
                 "curves": Out(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES)),
                 "amplitude": Out(16),
+                "threshold_amplitude": Out(10),
+                "jitter_amplitude": Out(8),
             }
         )
 
@@ -65,11 +69,16 @@ class DieGlobals(wiring.Component):
         m = Module()
         neutral = {"slope": 0, "offset": DIE_UNLIMITED, "cap": DIE_UNLIMITED}
         curves = Signal(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES), init=[neutral] * TRANSFER_CLASSES)
-        amplitude = Signal(16)
-        m.d.comb += [self.curves.eq(curves), self.amplitude.eq(amplitude)]
+        m.d.comb += self.curves.eq(curves)
+        amplitudes = {
+            DIE_NOISE_OFFSET: self.amplitude,
+            DIE_THRESHOLD_NOISE_OFFSET: self.threshold_amplitude,
+            DIE_JITTER_OFFSET: self.jitter_amplitude,
+        }
         with m.If(self.host.write):
-            with m.If(self.host.offset == DIE_NOISE_OFFSET):
-                m.d.sync += amplitude.eq(self.host.data)
+            for offset, amplitude in amplitudes.items():
+                with m.If(self.host.offset == offset):
+                    m.d.sync += amplitude.eq(self.host.data)
             for index in range(TRANSFER_CLASSES):
                 for field, name in enumerate(("slope", "offset", "cap")):
                     with m.If(self.host.offset == 4 * index + field):

@@ -19,7 +19,8 @@ class Executor(wiring.Component):
     the host has the memories' read ports. `probe` asks the register file about one offset.
 
     For a sample, `start` is pulsed when the intensities are loaded; events are shown in `event` while `event_left`
-    and taken with `event_take`. The answer is made of `raster` until `done`, then of `results`. `cycles` counts from
+    and taken with `event_take`. The answer is made of `raster` until `done` (with `cut` if the sample ends early,
+    and events may be left), then of `results`. `cycles` counts from
     the first loaded word to `done`, without those in which `held` says that the link was waited for. `learn` tells
     that the sample is to be learned; its class is `label`.
     """
@@ -51,6 +52,7 @@ class Executor(wiring.Component):
                 "start": Out(1),
                 "seed": Out(32),
                 "done": In(1),
+                "cut": In(1),
                 "held": In(1),
                 "event": Out(32),
                 "event_left": Out(1),
@@ -273,7 +275,7 @@ class Executor(wiring.Component):
                     spikes.eq(spikes + self.input_spike),
                 ]
                 with m.If(self.done):
-                    m.d.sync += bad_events.eq(self.bad_events | (left != 0))
+                    m.d.sync += bad_events.eq(self.bad_events | ((left != 0) & ~self.cut))
                     m.next = "DRAIN"
             with m.State("DRAIN"), m.If(self.raster_empty):
                 m.d.comb += self.results_start.eq(1)

@@ -22,7 +22,7 @@ from rtl.die import (
     Distorter,
 )
 from rtl.memory import Bank, HostBus
-from rtl.random import DRAW_BITS, draws
+from rtl.random import DRAW_BITS, deviate, draws
 from rtl.registers import TRANSFER_CLASSES, Fire, Reset
 from rtl.synapses import Synapses, accumulator_shape
 
@@ -95,6 +95,9 @@ class NeuronUpdate(wiring.Component):
     (`potentials_ready` with `new_potentials` and `exists`; `done` stays low), the second one, with `award`, only fires
     the neuron at `winner_word` and `winner_lane`. `passed` pulses with every word of either pass.
 
+    `all_fired` tells, with the last word of a layer that is `done`, that all neurons of the layer have fired by now.
+    The threshold noise of a sample is drawn with its first step: `drawn_twice` comes with `drawn` then.
+
     While `read` is high no update runs and `read_address` selects the word seen in `readout` and `potentials` a cycle
     later.
     """
@@ -127,6 +130,7 @@ class NeuronUpdate(wiring.Component):
             "sums": In(accumulator_shape(cfg)),
             "done": Out(1),
             "passed": Out(1),
+            "all_fired": Out(1),
             "word_done": Out(range(max(cfg.words) + 1)),
             "spikes": Out(cfg.lanes),
             "gates": Out(cfg.lanes),
@@ -140,8 +144,11 @@ class NeuronUpdate(wiring.Component):
             ports |= {
                 "curves": In(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES)),
                 "amplitude": In(16),
+                "threshold_amplitude": In(10),
                 "draws": In(draws(cfg.lanes)),
+                "more_draws": In(draws(cfg.lanes)),
                 "drawn": Out(1),
+                "drawn_twice": Out(1),
             }
         if cfg.trace:
             ports["trace"] = Out(trace_layout(cfg))
@@ -184,7 +191,7 @@ class NeuronUpdate(wiring.Component):
         drive = Signal(data.ArrayLayout(signed(drive_bits), lanes))
         noise = Signal(data.ArrayLayout(signed(22), lanes), reset_less=True)
         if cfg.die_tables:
-            self._distorted_parameters(m, at, address, thresholds, biases, theta, decays, drive, noise)
+            self._distorted_parameters(m, at, integrating, address, thresholds, biases, theta, decays, drive, noise)
         else:
             m.d.comb += [
                 biases.address.eq(address(update - 1)),
@@ -259,6 +266,12 @@ class NeuronUpdate(wiring.Component):
                 self.exists.eq(exists),
             ]
 
+        fired = Signal(lanes)
+        full, fuller = Signal(), Signal()
+        m.d.comb += [fuller.eq((fired | ~exists).all() & (full | (at[final][1] == 0))), self.all_fired.eq(fuller)]
+        with m.If(at[final][0] & firing):
+            m.d.sync += full.eq(fuller)
+
         for lane in range(lanes):
 
             def register(name: str, shape: object, lane: int = lane) -> Signal:
@@ -311,6 +324,7 @@ class NeuronUpdate(wiring.Component):
                     blocked.eq((wait != 0) | (k.fire_once & (count != 0))),
                     distance.eq(potential - Mux(k.gate_at_threshold, theta[lane], 0) - k.centre),
                     self.spikes[lane].eq(fire),
+                    fired[lane].eq(fire | (count != 0)),
                     self.gates[lane].eq((magnitude(m, distance) < k.window) & exists[lane]),
                     new_currents[lane].eq(new_current),
                     after.eq(potential),
@@ -355,6 +369,7 @@ class NeuronUpdate(wiring.Component):
         self,
         m: Module,
         at: list[tuple[Value, Value]],
+        integrating: Value,
         address: Callable[[int], Value],
         thresholds: Bank,
         biases: Bank,
@@ -371,6 +386,10 @@ class NeuronUpdate(wiring.Component):
         m.submodules.distorter = distorter = Distorter(lanes, BIAS_BITS)
         connect(m, flipped(self.die_neuron_host), neurons.host)
         connect(m, flipped(self.die_bias_host), die_biases.host)
+        # The noise of a neuron's threshold holds for the whole sample.
+        deviations = Memory(shape=data.ArrayLayout(signed(7), lanes), depth=cfg.neuron_depth, init=[])
+        m.submodules.deviations = deviations
+        deviation_read, deviation_write = deviations.read_port(), deviations.write_port()
         before = update - 1 - Distorter.LATENCY
         m.d.comb += [
             biases.address.eq(address(before)),
@@ -386,7 +405,12 @@ class NeuronUpdate(wiring.Component):
             thresholds.enable.eq(at[update - 2][0]),
             neurons.address.eq(address(update - 2)),
             neurons.enable.eq(at[update - 2][0]),
-            self.drawn.eq(at[update][0] & ~self.award if cfg.learning else at[update][0]),
+            self.drawn.eq(at[update - 1][0] & integrating),
+            self.drawn_twice.eq(self.first_step & (self.threshold_amplitude != 0)),
+            deviation_read.addr.eq(address(update - 2)),
+            deviation_read.en.eq(at[update - 2][0]),
+            deviation_write.addr.eq(address(update - 1)),
+            deviation_write.en.eq(self.drawn & self.first_step),
         ]
         for lane in range(lanes):
             # Shifted along with the word: needed in the third cycle of the update.
@@ -394,7 +418,16 @@ class NeuronUpdate(wiring.Component):
                 Signal(signed(cfg.state_bits), name=f"theta{lane}_{stage}", reset_less=True) for stage in range(3)
             ]
             ratio = neurons.data[lane]
-            scaled = (thresholds.data[lane] * ratio.threshold + 512) >> 10
+            deviation = Signal(signed(7), name=f"deviation{lane}")
+            total = Signal(signed(7), name=f"deviate{lane}", reset_less=True)
+            with m.If(at[update - 1][0]):
+                m.d.comb += deviation.eq(deviation_read.data[lane])
+                with m.If(deviation_write.en):
+                    m.d.comb += deviation.eq(deviate(m, self.more_draws[lane]))
+                m.d.sync += total.eq(deviate(m, self.draws[lane]))
+            m.d.comb += deviation_write.data[lane].eq(deviation)
+            gain = named(m, ratio.threshold + ((deviation * self.threshold_amplitude + 8) >> 4), "gain")
+            scaled = (thresholds.data[lane] * gain + 512) >> 10
             m.d.comb += theta[lane].eq(stages[-1])
             with m.If(at[update][0]):
                 m.d.comb += drive[lane].eq(self.sums[lane] + distorter.effective[lane])
@@ -407,8 +440,5 @@ class NeuronUpdate(wiring.Component):
                 m.d.sync += stages[1].eq(stages[0])
             with m.If(at[update + 1][0]):
                 m.d.sync += stages[2].eq(stages[1])
-            nibbles = [self.draws[lane][4 * index : 4 * index + 4] for index in range(4)]
-            total = Signal(signed(7), name=f"deviate{lane}")
             with m.If(at[update][0]):
-                m.d.comb += total.eq(sum(nibbles[1:], nibbles[0]) - 30)
                 m.d.sync += noise[lane].eq((total * self.amplitude + 8) >> 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,6 +20,14 @@ GOLDEN_RATIO = 0x9E3779B9
 def draws(lanes: int) -> data.ArrayLayout:
     """Shape of one draw of all lanes."""
     return data.ArrayLayout(unsigned(DRAW_BITS), lanes)
+
+
+def deviate(m: Module, draw: Value) -> Signal:
+    """Sum of a draw's four nibbles, centred: nearly Gaussian from -30 to 30, standard deviation 9.22."""
+    total = Signal(signed(7), name="deviate")
+    nibbles = [draw[4 * index : 4 * index + 4] for index in range(4)]
+    m.d.comb += total.eq(sum(nibbles[1:], nibbles[0]) - 30)
+    return total
 
 
 def xorshift(m: Module, state: Value) -> Value:
@@ -44,10 +52,11 @@ class RandomBank(wiring.Component):
 
     `values` are the draws of the present state, valid in every cycle; `advance` moves on to the next state at the end
     of the cycle. `shift` pushes `seed | 1` into the generator of lanes 0 and 1 and every state one generator up.
+    With `pairs`, `following` are the draws of the next state, and `twice` makes `advance` pass over it.
     """
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
+    def __init__(self, lanes: int, *, pairs: bool = False) -> None:
+        self.lanes, self.pairs = lanes, pairs
         super().__init__(
             {
                 "advance": In(1),
@@ -55,19 +64,31 @@ class RandomBank(wiring.Component):
                 "seed": In(32),
                 "values": Out(draws(lanes)),
             }
+            | ({"twice": In(1), "following": Out(draws(lanes))} if pairs else {})
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         states = [Signal(32, init=1, name=f"state{index}") for index in range(self.lanes // 2)]
         previous: Value = self.seed | 1
+        following: list[Value] = []
         for state in states:
+            one: Value = xorshift(m, state)
+            step = one
+            if self.pairs:
+                one = named(m, one, "one")
+                following.append(one)
+                step = named(m, one, "step")
+                with m.If(self.twice):
+                    m.d.comb += step.eq(xorshift(m, one))
             with m.If(self.shift):
                 m.d.sync += state.eq(previous)
             with m.Elif(self.advance):
-                m.d.sync += state.eq(xorshift(m, state))
+                m.d.sync += state.eq(step)
             previous = state
         m.d.comb += self.values.eq(Cat(*states))
+        if self.pairs:
+            m.d.comb += self.following.eq(Cat(*following))
         return m
 
 

@@ -14,14 +14,16 @@ class Sequencer(wiring.Component):
 
     `start` begins a sample of `steps` steps, `done` pulses in its last cycle. `walk` starts the walker on `layer` in
     step `step`; `encode` starts the encoder on `encode_step`, which is one step ahead of the layers. `layer_done`
-    must pulse when the last word of the layer was updated.
+    must pulse when the last word of the layer was updated. If `enough` is high with the last layer's, this step is
+    the sample's last: `cut` tells so with `done`.
+
+    On chips with delays a sample begins with `clear`, until `cleared`.
 
     If `winner` says so, the last layer is walked once more with `award` (its winner being known then), and in samples
     with `learn` every step ends with `learn_start` and waits for `learn_done`.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
-        self.cfg = cfg
         self.cfg, self.layers = cfg, len(cfg.neuron_layers)
         learning = {
             "winner": In(1),
@@ -45,7 +47,10 @@ class Sequencer(wiring.Component):
                 "layer": Out(range(max(self.layers, 2))),
                 "step": Out(16),
                 "layer_done": In(1),
+                "enough": In(1),
+                "cut": Out(1),
             }
+            | ({"clear": Out(1), "cleared": In(1)} if cfg.delay_slots else {})
             | (learning if cfg.learning else {})
         )
 
@@ -60,12 +65,28 @@ class Sequencer(wiring.Component):
             with m.If(ahead >= self.steps):
                 m.d.comb += self.done.eq(1)
                 m.next = "IDLE"
+            with m.Elif(self.enough):
+                with m.If(self.encoding):
+                    m.next = "FINISH"
+                with m.Else():
+                    m.d.comb += [self.done.eq(1), self.cut.eq(1)]
+                    m.next = "IDLE"
             with m.Else():
                 m.d.sync += [self.step.eq(ahead), self.layer.eq(0)]
                 with m.If(self.encoding):
                     m.next = "ENCODE"
                 with m.Else():
                     m.next = "LAYER"
+
+        def first_step() -> None:
+            m.d.comb += self.encode.eq(1)
+            m.next = "ENCODE"
+
+        def prepared() -> None:
+            if self.cfg.delay_slots:
+                m.next = "CLEAR"
+            else:
+                first_step()
 
         with m.FSM():
             with m.State("IDLE"):
@@ -75,11 +96,14 @@ class Sequencer(wiring.Component):
                         m.d.comb += self.seed.eq(1)
                         m.next = "SEED"
                     with m.Else():
-                        m.d.comb += self.encode.eq(1)
-                        m.next = "ENCODE"
+                        prepared()
             with m.State("SEED"), m.If(self.seeded):
-                m.d.comb += self.encode.eq(1)
-                m.next = "ENCODE"
+                prepared()
+            if self.cfg.delay_slots:
+                with m.State("CLEAR"):
+                    m.d.comb += self.clear.eq(1)
+                    with m.If(self.cleared):
+                        first_step()
             with m.State("ENCODE"), m.If(~self.encoding):
                 m.next = "LAYER"
             with m.State("LAYER"):
@@ -99,6 +123,10 @@ class Sequencer(wiring.Component):
                         m.next = "LEARN"
                 with m.Else():
                     end_step()
+            # The encoder is still busy with a step that will not be.
+            with m.State("FINISH"), m.If(~self.encoding):
+                m.d.comb += [self.done.eq(1), self.cut.eq(1)]
+                m.next = "IDLE"
             if self.cfg.learning:
                 with m.State("AWARD"):
                     m.d.comb += self.walk.eq(1)

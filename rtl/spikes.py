@@ -87,6 +87,9 @@ class Walker(wiring.Component):
     A command comes with `go`; `valid` tells whether it names a weight (`address`), `last` that it ends the target
     word `word`. Outputs are registered. `hold` freezes the walker between two commands; `walking` tells that it could
     be held. `spikes` pulses with every source of the first word: the spikes of the layer below.
+
+    On chips with delays a word ends with a command of its own, which names no weight; it makes a pass at least one
+    longer than its spikes. `source` (axonal delays) counts the sources of all matrices.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -111,6 +114,7 @@ class Walker(wiring.Component):
                 "address": Out(range(cfg.weight_depth)),
                 "spikes": Out(1),
             }
+            | ({"source": Out(range(cfg.delay_depth))} if cfg.axonal_delays else {})
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -134,8 +138,13 @@ class Walker(wiring.Component):
         following = Signal(self.lengths)
         m.d.comb += following.eq(Mux(pointer + 1 >= length, 0, pointer + 1))
 
-        done_word = (rest == 0) & current_last
-        wait = done_word & (count + 1 < self.min_pass)
+        # Whether this command takes a spike, and whether it ends the word.
+        exhausted = (rest == 0) & current_last
+        taking, ending = ~empty, exhausted
+        if cfg.delay_slots:
+            collecting = Signal()
+            taking, ending = ~empty & ~collecting, empty | collecting
+        wait = ending & (count + 1 < self.min_pass)
         m.d.sync += [self.go.eq(0), self.valid.eq(0), self.last.eq(0)]
 
         with m.FSM():
@@ -155,6 +164,8 @@ class Walker(wiring.Component):
                 ]
                 with m.If(empty):
                     m.d.sync += current.mask.eq(0)
+                if cfg.delay_slots:
+                    m.d.sync += collecting.eq(0)
                 with m.Switch(layer):
                     for number, words in enumerate(cfg.words):
                         with m.Case(number):
@@ -167,16 +178,22 @@ class Walker(wiring.Component):
                     with m.If(wait):
                         m.d.sync += count.eq(count + 1)
                     with m.Else():
-                        m.d.comb += self.spikes.eq(~empty & (word == 0))
-                        m.d.sync += [self.valid.eq(~empty), self.last.eq(done_word), current.mask.eq(rest)]
+                        m.d.comb += self.spikes.eq(taking & (word == 0))
+                        m.d.sync += [self.valid.eq(taking), self.last.eq(ending)]
+                        if cfg.delay_slots:
+                            m.d.sync += collecting.eq(taking & exhausted)
                         with m.If(count != 15):
                             m.d.sync += count.eq(count + 1)
-                        with m.If(rest == 0):
-                            m.d.comb += self.index.eq(following)
-                            m.d.sync += [pointer.eq(following), current_last.eq(following == 0)]
-                            with m.If(~empty):
-                                m.d.sync += current.eq(self.item)
-                        with m.If(done_word):
+                        with m.If(taking):
+                            m.d.sync += current.mask.eq(rest)
+                            with m.If(rest == 0):
+                                m.d.comb += self.index.eq(following)
+                                m.d.sync += [
+                                    pointer.eq(following),
+                                    current_last.eq(following == 0),
+                                    current.eq(self.item),
+                                ]
+                        with m.If(ending):
                             m.d.sync += [word.eq(word + 1), count.eq(0)]
                             with m.If(word == last_word):
                                 m.next = "IDLE"
@@ -184,4 +201,6 @@ class Walker(wiring.Component):
                             for number, (base, words) in enumerate(zip(cfg.weight_base, cfg.words, strict=True)):
                                 with m.Case(number):
                                     m.d.sync += self.address.eq(base + row * words + word)
+                                    if cfg.axonal_delays:
+                                        m.d.sync += self.source.eq(cfg.source_base[number] + row)
         return m

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from rtl.config import ChipConfig
+from rtl.delays import JITTER_RANGE_BITS, Jitter, Pending, slots
 from rtl.die import (
     DIE_NEUTRAL_SYNAPSE,
     EFFECTIVE_BITS,
@@ -16,12 +17,15 @@ from rtl.die import (
     Distorter,
 )
 from rtl.memory import Bank, HostBus
+from rtl.random import draws
 from rtl.registers import TRANSFER_CLASSES
 
 
 def accumulator_shape(cfg: ChipConfig) -> data.ArrayLayout:
     """Exact sums of a layer's largest fan-in; with die tables of shifted, distorted weights, without of plain ones."""
     bits = EFFECTIVE_BITS if cfg.die_tables else cfg.weight_bits
+    if cfg.die_tables and cfg.delay_slots:
+        bits += JITTER_RANGE_BITS
     return data.ArrayLayout(signed(bits + ceil_log2(max(cfg.layers[:-1]) + 1)), cfg.lanes)
 
 
@@ -31,6 +35,10 @@ class Synapses(wiring.Component):
     Commands (`go`, `valid`, `last`, `address`) come from the walker. `LATENCY` cycles after a command with `last`,
     `done` is high and `sums` holds the target word's sums for that one cycle; the next word's sums start from zero by
     themselves. The sums are made of weights shifted to the right by `forward_shift` (chips that learn).
+
+    On chips with delays the weights go to sums that are due later, those of neuron word `target`, and a word's last
+    command collects what is due in step `now`. Between samples `clear` empties them; it takes until `cleared`.
+    With die tables, too, `drawn` tells that the `draws` for a word's jitter were used.
 
     A learner that sets `learn` has the memory: `words` is the weight word whose `learn_address` it gave with
     `learn_read` a cycle before, as it is stored; `update` writes lanes of the word at `learn_address`.
@@ -64,6 +72,19 @@ class Synapses(wiring.Component):
                 "update": In(cfg.lanes),
                 "update_data": In(layout),
             }
+        if cfg.delay_slots:
+            ports |= {
+                "target": In(range(cfg.neuron_depth)),
+                "now": In(cfg.delay_bits),
+                "clear": In(1),
+                "cleared": Out(1),
+                "delay_host": In(HostBus()),
+                "single_delay": In(1),
+            }
+            if cfg.axonal_delays:
+                ports["source"] = In(range(cfg.delay_depth))
+            if cfg.die_tables:
+                ports |= {"draws": In(draws(cfg.lanes)), "drawn": Out(1), "jitter": In(8)}
         if cfg.die_tables:
             ports |= {
                 "shift": In(4),
@@ -93,9 +114,9 @@ class Synapses(wiring.Component):
         # The marks of a command travel beside its weight word.
         marks = [(self.go, self.valid, self.last)]
         for stage in range(1, self.latency(cfg)):
-            delayed = tuple(Signal(name=f"{name}{stage}") for name in ("go", "valid", "last"))
-            m.d.sync += [now.eq(before) for now, before in zip(delayed, marks[-1], strict=True)]
-            marks.append(delayed)
+            moved = tuple(Signal(name=f"{name}{stage}") for name in ("go", "valid", "last"))
+            m.d.sync += [now.eq(before) for now, before in zip(moved, marks[-1], strict=True)]
+            marks.append(moved)
 
         stored: data.View | Signal = weights.data
         if cfg.learning:
@@ -126,12 +147,69 @@ class Synapses(wiring.Component):
             words = stored
 
         go, valid, last = marks[-1]
+        m.d.sync += self.done.eq(last)
+        if cfg.delay_slots:
+            self._delayed(m, marks, words)
+            return m
         fresh = Signal(init=1)
         sums = Signal(accumulator_shape(cfg), reset_less=True)
         m.d.comb += self.sums.eq(sums)
-        m.d.sync += self.done.eq(last)
         with m.If(go):
             m.d.sync += fresh.eq(last)
             for lane in range(cfg.lanes):
                 m.d.sync += sums[lane].eq(Mux(fresh, 0, sums[lane]) + Mux(valid, words[lane], 0))
         return m
+
+    def _delayed(self, m: Module, marks: list[tuple[Value, ...]], words: data.View) -> None:
+        """Delays of the command's synapses, and the sums that its weights go to."""
+        cfg = self.cfg
+        m.submodules.delays = delays = Bank(
+            cfg.delay_depth,
+            1 if cfg.axonal_delays else cfg.lanes,
+            unsigned(cfg.delay_bits),
+            per_word=cfg.delays_per_link_word,
+            single=not cfg.axonal_delays,
+        )
+        m.submodules.pending = pending = Pending(cfg, words.shape(), accumulator_shape(cfg))
+        connect(m, flipped(self.delay_host), delays.host)
+        m.d.comb += [
+            delays.address.eq(self.source if cfg.axonal_delays else self.address),
+            delays.enable.eq(self.valid),
+        ]
+        if not cfg.axonal_delays:
+            m.d.comb += delays.single_write.eq(self.single_delay)
+
+        late = Signal(slots(cfg))
+        for lane in range(cfg.lanes):
+            m.d.comb += late[lane].eq(delays.data[0 if cfg.axonal_delays else lane])
+        if cfg.die_tables:
+            m.submodules.jitter = jitter = Jitter(cfg)
+            m.d.comb += [
+                jitter.delays.eq(late),
+                jitter.draws.eq(self.draws),
+                jitter.amplitude.eq(self.jitter),
+                jitter.enable.eq(marks[1][1]),
+                self.drawn.eq(marks[1][1]),
+            ]
+            late = jitter.moved
+
+        # Weights are here when their slots are, but added a cycle later.
+        target: Value = self.target
+        for stage in range(1, len(marks)):
+            target, before = Signal.like(self.target, name=f"target{stage}"), target
+            m.d.sync += target.eq(before)
+        held = Signal(words.shape(), name="held", reset_less=True)
+        _, valid, last = marks[-1]
+        m.d.sync += held.eq(words)
+        m.d.comb += [
+            pending.event.eq(valid),
+            pending.collect.eq(last),
+            pending.target.eq(target),
+            pending.now.eq(self.now),
+            pending.weights.eq(held),
+            pending.clear.eq(self.clear),
+            self.cleared.eq(pending.cleared),
+            self.sums.eq(pending.sums),
+        ]
+        for lane in range(cfg.lanes):
+            m.d.comb += pending.slots[lane].eq(late[lane] + self.now)

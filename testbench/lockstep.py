@@ -55,7 +55,8 @@ def compare(program: Program, chip: NDArray[np.uint64], model: NDArray[np.uint64
     """
     cfg = program.cfg
     answers, expected = split(chip), split(model)
-    totals = Totals(configurations=1, frames=len(program.frames), steps=sum(program.steps))
+    totals = Totals(configurations=1, frames=len(program.frames))
+    samples = zip(program.steps, program.early, strict=True)
     for number, (frame, here, there) in enumerate(zip(program.frames, answers, expected, strict=False)):
         if len(here) != len(there) or (here != there).any():
             raise AssertionError(
@@ -67,6 +68,7 @@ def compare(program: Program, chip: NDArray[np.uint64], model: NDArray[np.uint64
         if opcode in SAMPLES and header & 0xFFFF == Status.OK:
             tail = there[-1 - _result_words(cfg, opcode) : -1]
             totals.cycles += int(tail[0])
+            totals.steps += _steps_run(cfg, tail, *next(samples))
             totals.spikes += int((tail[2 : 2 + cfg.n_neurons] & np.uint64(0xFFFF)).sum())
             if opcode == Opcode.LEARN:
                 totals.learned += 1
@@ -88,6 +90,12 @@ SAMPLES = (Opcode.RUN, Opcode.LEARN)
 def _result_words(cfg: ChipConfig, opcode: int) -> int:
     """Words at the end of a sample's answer: cycles, input spikes, neurons, potentials, gradient spikes."""
     return 2 + cfg.n_neurons + 2 * cfg.n_out + (cfg.n_neurons if opcode == Opcode.LEARN else 0)
+
+
+def _steps_run(cfg: ChipConfig, tail: NDArray[np.uint64], steps: int, early: bool) -> int:
+    """Steps of a sample: those asked for, unless it ended with the last output's first spike."""
+    first = tail[2 + cfg.n_neurons - cfg.n_out : 2 + cfg.n_neurons] >> np.uint64(16)
+    return min(steps, int(first.max()) + 1) if early else steps
 
 
 def _title(frame: Sequence[int]) -> str:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from rtl.config import ChipConfig
 from rtl.registers import (
     DIE_GLOBAL_SPACE,
+    DIE_JITTER_OFFSET,
     DIE_NOISE_OFFSET,
+    DIE_THRESHOLD_NOISE_OFFSET,
     LAST,
     LAYER_OFFSET,
     LAYER_STRIDE,
@@ -39,6 +41,7 @@ def random_config(draw: random.Random, *, trace: bool = False, learning: bool = 
         near = draw.choice((1, 2, 3)) * lanes + draw.choice((-1, 0, 1))
         return max(1, min(40, draw.choice((near, draw.randint(1, 24)))))
 
+    slots = 0 if learning else draw.choice((0, 0, 2, 3, 8, 13, 50))
     return ChipConfig(
         layers=tuple(size() for _ in range(draw.choice((2, 3, 3, 3, 4, 5)))),
         lanes=lanes,
@@ -47,6 +50,8 @@ def random_config(draw: random.Random, *, trace: bool = False, learning: bool = 
         die_tables=draw.random() < 0.6,
         trace=trace,
         learning=learning,
+        delay_slots=slots,
+        axonal_delays=slots > 0 and draw.random() < 0.3,
     )
 
 
@@ -64,12 +69,13 @@ def at(region: Region, offset: int = 0) -> int:
 
 @dataclass
 class Program:
-    """Frames in the order of sending, and the steps of each sample."""
+    """Frames in the order of sending; of each sample its steps, and whether it may end before them."""
 
     cfg: ChipConfig
     seed: int
     frames: list[list[int]] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
+    early: list[bool] = field(default_factory=list)
 
     @property
     def words(self) -> NDArray[np.uint64]:
@@ -86,17 +92,20 @@ def random_program(cfg: ChipConfig, seed: int, *, chapters: int, samples: int, m
     program = Program(cfg, seed)
     for _ in range(chapters):
         steps, encoding = draw.randint(1, max_steps), draw.choice((0, 1, 2, 2, 3, 0))
+        record, early = draw.choice((0, 0, 0, 1, 2, 3, 4, 7)), draw.random() < 0.5
         extreme = draw.random() < 0.3
         learn = cfg.learning and draw.random() < 0.75
         program.frames += _memories(cfg, draw, extreme)
-        program.frames += _registers(cfg, draw, steps, encoding, extreme)
+        program.frames += _registers(cfg, draw, [steps, encoding, record], early, extreme)
         if learn:
             program.frames += _learnable(cfg, draw)
         for _ in range(samples):
             if draw.random() < 0.2:
                 program.frames.append(_refused(cfg, draw))
-            program.frames.append(_sample(cfg, draw, steps, encoding, learn and draw.random() < 0.9))
+            learned = learn and draw.random() < 0.9
+            program.frames.append(_sample(cfg, draw, steps, encoding, learned))
             program.steps.append(steps)
+            program.early.append(early and record & 3 == 0 and not learned)
             if draw.random() < 0.3:
                 program.frames.append(_change(cfg, draw))
         program.frames += _read_back(cfg, draw)
@@ -127,6 +136,9 @@ def _memories(cfg: ChipConfig, draw: random.Random, extreme: bool) -> Iterator[l
     drive = top * draw.randint(1, 6) << draw.randint(0, 4)
     limit = state_top if extreme else min(state_top, drive)
     yield from fill(Region.THRESHOLD, lambda: draw.randint(-limit // 8, limit))
+    if cfg.delay_slots:
+        longest = draw.choice((0, 1, (1 << cfg.delay_bits) - 1))
+        yield from fill(Region.DELAYS, lambda: _packed(cfg, draw, longest))
     bias = (1 << 15) - 1 if extreme else min((1 << 15) - 1, top // 2 + 1)
     yield from fill(Region.BIAS, lambda: draw.randint(-bias, bias))
     if cfg.die_tables and draw.random() < 0.8:
@@ -146,11 +158,22 @@ def _memories(cfg: ChipConfig, draw: random.Random, extreme: bool) -> Iterator[l
         )
         values = [draw.choice((draw.getrandbits(20), draw.randint(0, 16 * top + 16))) for _ in range(DIE_GLOBAL_SPACE)]
         values[DIE_NOISE_OFFSET] = draw.choice((0, 0, 1, draw.randint(0, 400), 0xFFFF if extreme else 7))
+        values[DIE_THRESHOLD_NOISE_OFFSET] = draw.choice((0, 0, 71, draw.getrandbits(10)))
+        values[DIE_JITTER_OFFSET] = draw.choice((0, 0, 14, draw.getrandbits(8)))
         yield frame(Opcode.WRITE, at(Region.DIE_GLOBAL), values)
 
 
-def _registers(cfg: ChipConfig, draw: random.Random, steps: int, encoding: int, extreme: bool) -> Iterator[list[int]]:
-    yield frame(Opcode.WRITE, at(Region.REGISTERS, 0x40), [steps, encoding, draw.choice((0, 0, 1, 2, 3, 4, 7))])
+def _packed(cfg: ChipConfig, draw: random.Random, longest: int) -> int:
+    """A word of region DELAYS."""
+    delays = (draw.randint(0, longest) for _ in range(cfg.delays_per_link_word))
+    return sum(delay << cfg.delay_bits * index for index, delay in enumerate(delays))
+
+
+def _registers(
+    cfg: ChipConfig, draw: random.Random, sample: list[int], early: bool, extreme: bool
+) -> Iterator[list[int]]:
+    yield frame(Opcode.WRITE, at(Region.REGISTERS, 0x40), sample)
+    yield frame(Opcode.WRITE, at(Region.REGISTERS, 0x44), [early])
     for layer in range(len(cfg.neuron_layers)):
         state_top = cfg.state_range[1]
         values = [
@@ -241,7 +264,7 @@ def _change(cfg: ChipConfig, draw: random.Random) -> list[int]:
         limit = min(info.bits, 12)
         value = draw.randint(0, (1 << limit) - 1) if info.region != Region.DIE_GLOBAL else draw.getrandbits(20)
         offset = draw.randrange(info.depth)
-        if info.region == Region.DIE_GLOBAL and offset == DIE_NOISE_OFFSET:
+        if info.region == Region.DIE_GLOBAL and offset >= DIE_NOISE_OFFSET:
             value = 0
         pairs += [at(info.region, offset), value]
     return frame(Opcode.SCATTER, draw.getrandbits(32), pairs, draw.getrandbits(8))

@@ -21,6 +21,8 @@ SMALL = ChipConfig(layers=(11, 9, 5), lanes=4, trace=True)
 DEEP = ChipConfig(layers=(9, 12, 8, 7, 3), lanes=8, weight_bits=10, state_bits=16, die_tables=False, trace=True)
 WIDE = ChipConfig(layers=(70, 33, 40), lanes=32, weight_bits=6, state_bits=20)
 FLAT = ChipConfig(layers=(20, 3), lanes=4, weight_bits=16, state_bits=32)
+DELAYS = ChipConfig(layers=(11, 9, 6, 5), lanes=4, delay_slots=13, trace=True)
+AXONAL = ChipConfig(layers=(40, 35, 20), lanes=16, die_tables=False, delay_slots=50, axonal_delays=True)
 LEARNING = ChipConfig(layers=(11, 9, 6, 7), lanes=4, trace=True, learning=True)
 LEARNING_WIDE = ChipConfig(layers=(40, 35, 20), lanes=16, weight_bits=10, die_tables=False, learning=True)
 
@@ -36,7 +38,7 @@ def lockstep(cfg: ChipConfig, seeds: range, *, chapters: int, samples: int, max_
     return totals
 
 
-@pytest.mark.parametrize("cfg", [SMALL, DEEP, LEARNING], ids=["die", "deep", "learning"])
+@pytest.mark.parametrize("cfg", [SMALL, DEEP, LEARNING, DELAYS], ids=["die", "deep", "learning", "delays"])
 def test_every_neuron_is_equal_in_every_step_under_random_pauses(cfg: ChipConfig, show: Callable[[str], None]) -> None:
     log = cosim.run(
         "testbench.cocotb_lockstep",
@@ -49,7 +51,11 @@ def test_every_neuron_is_equal_in_every_step_under_random_pauses(cfg: ChipConfig
     assert log.count("all equal") == 2
 
 
-@pytest.mark.parametrize("cfg", [SMALL, WIDE, FLAT, LEARNING_WIDE], ids=["die", "wide", "flat", "learning"])
+@pytest.mark.parametrize(
+    "cfg",
+    [SMALL, WIDE, FLAT, LEARNING_WIDE, DELAYS, AXONAL],
+    ids=["die", "wide", "flat", "learning", "delays", "axonal"],
+)
 def test_answers_and_cycles_are_equal_on_the_fast_simulator(cfg: ChipConfig, show: Callable[[str], None]) -> None:
     totals = lockstep(cfg, range(4), chapters=12, samples=6, max_steps=60)
     show(str(totals))
