@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import Any
 
@@ -516,7 +516,7 @@ class Chip:
         parts = []
         for begin in range(0, len(x), chunk):
             cut = slice(begin, begin + chunk)
-            part, part_seeds, tag = x[cut], all_seeds[cut], begin & 0xFF
+            part, part_seeds, tag = x if len(x) <= chunk else x[cut], all_seeds[cut], begin & 0xFF
             if isinstance(part, Events):
                 payload, lengths = part.words, np.diff(part.offsets)
             else:
@@ -680,7 +680,7 @@ class Chip:
             raise ChipError(
                 f"the chip did not accept the events of sample {sample}: not ascending, too late or no input"
             )
-        ends = np.cumsum([2, cfg.n_neurons, 2 * cfg.n_out, cfg.n_neurons]).tolist()
+        ends = accumulate([2, cfg.n_neurons, 2 * cfg.n_out, cfg.n_neurons])
         neurons, potentials, errors = (rest[:, a:b] for a, b in pairwise(ends))
         first = self._halves(neurons, 16)
         for steps_of_layer in first:
@@ -718,8 +718,8 @@ class Chip:
     def _halves(self, words: NDArray[np.uint32], shift: int) -> list[NDArray[np.int32]]:
         """Bits ``shift ... shift + 15`` of a word per neuron, layer by layer."""
         values = (words >> np.uint32(shift) & np.uint32(0xFFFF)).astype(np.int32)
-        cuts = np.cumsum(self.cfg.neuron_layers)[:-1].tolist()
-        return [np.ascontiguousarray(part) for part in np.split(values, cuts, axis=1)]
+        ends = accumulate(self.cfg.neuron_layers, initial=0)
+        return [np.ascontiguousarray(values[:, a:b]) for a, b in pairwise(ends)]
 
     def _count(self, output: Output) -> None:
         stats = self.stats

@@ -69,7 +69,8 @@ class Events:
             if len(values) and (values.min() < 0 or values.max() > limit):
                 bad = int(values.min()) if values.min() < 0 else int(values.max())
                 raise EventsError(f"event {name} {bad}: must be an integer from 0 to {limit}")
-        keys = np.unique((samples << 2 * _FIELD) | (times << _FIELD) | addresses)
+        keys = np.sort((samples << 2 * _FIELD) | (times << _FIELD) | addresses)
+        keys = keys[np.diff(keys, prepend=-1) > 0]  # each spike once
         self.words: NDArray[np.uint32] = keys.astype(np.uint32)
         """uint32: ``time << 16 | address`` of all events, sample after sample, ascending within a sample."""
         self.offsets: NDArray[np.int64] = np.searchsorted(keys, np.arange(n + 1, dtype=np.int64) << 2 * _FIELD)

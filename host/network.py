@@ -67,7 +67,9 @@ SWITCHES = ("fire_once", "gate_at_threshold")
 
 
 def _whole(values: Any, what: str) -> NDArray[np.int32]:
-    """`values` as int32, refused unless they are integers already: a fraction would be cut silently."""
+    """A copy of `values` as int32, refused unless they are integers already: a fraction would be cut silently."""
+    if isinstance(values, np.ndarray) and values.dtype == np.int32:
+        return values.copy()
     try:
         array = np.asarray(values)
     except ValueError:
@@ -82,7 +84,7 @@ def _whole(values: Any, what: str) -> NDArray[np.int32]:
 
 def _per_layer(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
     """A scalar for every layer, or one value per layer, as plain Python values."""
-    if isinstance(value, (str, bool, np.bool_)) or np.ndim(value) == 0:
+    if not isinstance(value, (tuple, list)) and (isinstance(value, str) or np.ndim(value) == 0):
         return (value.item() if isinstance(value, np.generic) else value,) * n_layers
     if len(value) != n_layers:
         raise NetworkError(f"{name} has {len(value)} values: must be one, or one for each of the {n_layers} layers")
@@ -193,7 +195,9 @@ class Network:
                     f"delays[{index}] holds values from {matrix.min()} to {matrix.max()}: must be 0 or more"
                 )
         n_layers = len(self.weights)
-        means = [int(np.rint(thresholds.mean())) for thresholds in self.thresholds]
+        means = []
+        if reset_amount is None or gate_centre is None or gate_window is None:
+            means = [int(np.rint(thresholds.mean())) for thresholds in self.thresholds]
         if reset_amount is None:
             reset_amount = means
         if gate_centre is None:
@@ -235,7 +239,7 @@ class Network:
             size = self.weights[index].shape[1]
             if array.shape not in ((), (size,)):
                 raise NetworkError(f"{name}[{index}] has shape {array.shape}: must be a single integer or ({size},)")
-            result.append(np.broadcast_to(array, (size,)).copy())
+            result.append(array if array.ndim else np.full(size, array))
         return result
 
     def _per_synapse(self, name: str, values: Any) -> list[NDArray[np.int32]]:
@@ -243,7 +247,7 @@ class Network:
         for index, array in enumerate(self._entries(name, 0 if values is None else values)):
             shape = self.weights[index].shape
             try:
-                result.append(np.broadcast_to(array, shape).copy())
+                result.append(array if array.shape == shape else np.broadcast_to(array, shape).copy())
             except ValueError:
                 raise NetworkError(
                     f"{name}[{index}] has shape {array.shape}: must be a single integer, or broadcast to {shape}"
