@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ FILE = Path(__file__).resolve().parent.parent / "docs" / "registers.md"
 def markdown(cfg: ChipConfig = EXAMPLE) -> str:
     """The whole of ``docs/registers.md`` for the chip `cfg`."""
     sizes = "-".join(map(str, cfg.layers))
+    delays = replace(cfg, learning=False, delay_slots=51)
+    axonal = replace(delays, axonal_delays=True)
     return f"""# Registers and address space
 
 Generated from `rtl/registers.py` by `python -m rtl.docs`; do not edit. Sizes and values are those of one example, a
@@ -50,7 +53,13 @@ are read and written is told in [link.md](link.md), what they do in [chip.md](ch
 
 ## Regions
 
-{_table(("Region", "Address", "Words", "Bits", "Access", "Meaning"), _regions(cfg))}
+{_table(_REGION_HEADS, _regions(cfg))}
+
+A chip with delays has none of what belongs to learning, but two more regions; with 51 delay slots:
+
+{_table(_REGION_HEADS, _regions(delays, beside=cfg))}
+
+With one delay per source region DELAYS has {axonal.delay_depth} words of one delay, and there is no region DELAY.
 
 Bits past a field's width are ignored when written. Signed fields are two's complement and sign-extended when read.
 A chip without die tables has no regions DIE_*; one without learning lacks LEARN_ENABLE, FIRE_BITS, NOISE,
@@ -86,6 +95,7 @@ input-spike word of an answer to RUN (0x{BAD_EVENTS:08x}) is set if the events b
 """
 
 
+_REGION_HEADS = ("Region", "Address", "Words", "Bits", "Access", "Meaning")
 _HEADS = ("Register", "Offset", "Bits", "Access", "Reset", "Meaning")
 
 _ENCODINGS = {
@@ -118,8 +128,12 @@ def _access(readable: bool, writable: bool) -> str:
     return {(True, True): "RW", (True, False): "R", (False, True): "W"}[readable, writable]
 
 
-def _regions(cfg: ChipConfig) -> Iterable[tuple[object, ...]]:
+def _regions(cfg: ChipConfig, *, beside: ChipConfig | None = None) -> Iterable[tuple[object, ...]]:
+    """Rows of the regions of `cfg` that `beside` has not."""
+    known = regions(beside) if beside else {}
     for info in regions(cfg).values():
+        if info.region in known:
+            continue
         address = f"`0x{info.region << REGION_SHIFT:08x}`"
         yield info.region.name, address, info.depth, info.bits, _access(info.readable, info.writable), info.doc
 
