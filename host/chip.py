@@ -215,7 +215,7 @@ class Chip:
     ChipMismatch
         If the chip has another configuration.
     DieError
-        If there is a die but no tables for it.
+        If there is a die but no tables for it, or one with jitter but no delays.
 
     Examples
     --------
@@ -231,10 +231,10 @@ class Chip:
     ) -> None:
         if not isinstance(cfg, ChipConfig):
             raise UserError(f"Chip cfg = {cfg!r}: must be a ChipConfig")
-        if die is not None and not cfg.die_tables:
-            raise DieError(f"{die!r} needs a chip with die tables: set ChipConfig.die_tables = True")
-        if die is not None and not isinstance(die, Die):
-            raise DieError(f"Chip die = {die!r}: must be a Die or None")
+        if die is not None:
+            if not isinstance(die, Die):
+                raise DieError(f"Chip die = {die!r}: must be a Die or None")
+            die.check(cfg)
         self.cfg = cfg
         self.stats = Stats()
         self._die = die

@@ -22,9 +22,11 @@ from host.errors import DieError
 from rtl.config import ChipConfig
 from rtl.registers import (
     DIE_GLOBAL_SPACE,
+    DIE_JITTER_OFFSET,
     DIE_NEUTRAL_GAIN,
     DIE_NEUTRAL_RATIO,
     DIE_NOISE_OFFSET,
+    DIE_THRESHOLD_NOISE_OFFSET,
     DIE_UNLIMITED,
     TRANSFER_CLASSES,
 )
@@ -44,6 +46,8 @@ SINGLES: dict[str, tuple[float, float, str]] = {
     "leak": (1.0, 63.0, "factor of all membrane decays"),
     "leak_spread": (0.0, 10.0, "standard deviation of the logarithm of each membrane decay's factor"),
     "noise": (0.0, 37000.0, "standard deviation of the membrane noise of each step, in units of the membrane"),
+    "threshold_noise": (0.0, 0.575, "relative standard deviation of each threshold, drawn anew for every sample"),
+    "jitter": (0.0, 9.18, "standard deviation of every arrival, in time steps; chips with delays only"),
 }
 """Distortions that can be set alone: neutral value, largest value, meaning. The smallest value is 0."""
 
@@ -54,6 +58,15 @@ LEAK_RATIO_RANGE = (16, 12_000)
 
 NOISE_SD = math.sqrt(4 * (16**2 - 1) / 12) / 16
 """Standard deviation of the membrane noise of amplitude 1: four uniform nibbles, divided by 16."""
+
+AMPLITUDES: dict[str, tuple[int, float]] = {
+    "noise": (DIE_NOISE_OFFSET, NOISE_SD),
+    "threshold_noise": (DIE_THRESHOLD_NOISE_OFFSET, NOISE_SD / DIE_NEUTRAL_RATIO),
+    "jitter": (DIE_JITTER_OFFSET, NOISE_SD / 16),
+}
+"""Noises of the chip: offset of the amplitude in DIE_GLOBAL and standard deviation of amplitude 1.
+
+The largest values of :data:`SINGLES` are within the widths of the amplitudes: 16, 10 and 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,10 @@ class Die:
     The chip has eight transfer classes, each the minimum of three lines: the identity, a slanted line, a cap. k is
     rounded to the nearest of eight values spread evenly over its range; the lines are fitted for the least largest
     error, which is at most 1.9 % of F (at k = 1.5) and below 5 % of the largest value of the curve.
+
+    Amplitudes of noise are whole numbers on the chip: ``noise`` is rounded to multiples of 0.58, ``threshold_noise`` of
+    0.00056, ``jitter`` of 0.036 steps. No arrival comes before its spike, so a delay shorter than the jitter grows on
+    average; nor does one come later than the longest delay that the chip can hold.
     """
 
     def __init__(self, seed: int = 0, level: float = 0.0, kinds: Iterable[str] | None = None, **singles: float) -> None:
@@ -163,7 +180,8 @@ class Die:
         """Size of each distortion in effect, for reports; empty for the ideal chip.
 
         Spreads are standard deviations of logarithms, ``transfer`` is the largest k, ``stuck`` a probability, ``noise``
-        in units of the membrane; factors are as given.
+        in units of the membrane, ``threshold_noise`` a share of the threshold, ``jitter`` in time steps; factors are as
+        given.
         """
         scale = {"gain": 0.5, "transfer": 3.0, "negative_gain": 0.7, "stuck": 0.15, "threshold": 0.4, "leak": 0.5}
         result = {f"level_{kind}": scale[kind] * self.level for kind in self.kinds if self.level}
@@ -182,8 +200,19 @@ class Die:
 
     # ---- tables ------------------------------------------------------------------------------------------------
 
+    def check(self, cfg: ChipConfig) -> None:
+        """Raise :class:`DieError` unless the chip `cfg` can be distorted like this."""
+        if not cfg.die_tables:
+            raise DieError(f"{self!r} needs a chip with die tables: set ChipConfig.die_tables = True")
+        jitter = self.singles.get("jitter", 0.0)
+        if jitter and not cfg.delay_slots:
+            raise DieError(
+                f"Die jitter = {jitter:g}: must be 0 on a chip without delays, or set ChipConfig.delay_slots"
+            )
+
     def tables(self, cfg: ChipConfig) -> DieTables:
-        """The words to write into the die memories of the chip `cfg`."""
+        """The words to write into the die memories of the chip `cfg`; raises :class:`DieError` as :meth:`check`."""
+        self.check(cfg)
         lanes = cfg.lanes
         neutral = _synapse_words(np.float64(1), np.float64(1), np.int64(0))
         synapse = np.full(cfg.weight_depth * lanes, neutral, np.int64)
@@ -248,8 +277,8 @@ class Die:
         table = np.zeros(DIE_GLOBAL_SPACE, np.int64)
         for index, k in enumerate(self._classes().tolist()):
             table[4 * index : 4 * index + 3] = transfer_lines(k, cfg.weight_bits)
-        amplitude = round(self.singles.get("noise", 0.0) / NOISE_SD)
-        table[DIE_NOISE_OFFSET] = min(amplitude, 0xFFFF)
+        for name, (offset, unit) in AMPLITUDES.items():
+            table[offset] = round(self.singles.get(name, 0.0) / unit)
         return table
 
 

@@ -164,6 +164,30 @@ def test_noise_in_units_of_the_membrane() -> None:
     assert abs(sums.mean()) < 4 * 100 / np.sqrt(sums.size)
 
 
+DELAYED = ChipConfig((4, 6, 3), lanes=4, delay_slots=8)
+
+
+def test_amplitudes_are_written_where_the_manual_says() -> None:
+    def amplitudes(**singles: float) -> list[int]:
+        return Die.only(**singles).tables(DELAYED).globals[32:].tolist()
+
+    assert amplitudes() == [0, 0, 0]
+    assert amplitudes(noise=100, threshold_noise=0.1, jitter=2) == [174, 178, 56]
+    for name, bits in (("noise", 16), ("threshold_noise", 10), ("jitter", 8)):
+        (largest,) = set(amplitudes(**{name: SINGLES[name][1]})) - {0}
+        assert 0.9 * (1 << bits) < largest < 1 << bits
+
+
+def test_jitter_needs_delays() -> None:
+    plain, die = ChipConfig((4, 6, 3), lanes=4), Die.only(jitter=0.5)
+    for refused in (lambda: die.tables(plain), lambda: Chip(plain, die=die)):
+        with pytest.raises(DieError, match=r"jitter = 0\.5: must be 0 on a chip without delays") as caught:
+            refused()
+        assert "\n" not in str(caught.value)
+    Chip(plain, die=Die.only(jitter=0.0, threshold_noise=0.1)).close()
+    Chip(DELAYED, die=die).close()
+
+
 def test_description_and_json() -> None:
     die = Die(3, 0.8, kinds=("stuck", "gain"), threshold=4.0, noise=2)
     assert die.kinds == ("gain", "stuck")
@@ -172,6 +196,7 @@ def test_description_and_json() -> None:
     assert die != Die(4, 0.8)
     assert repr(die) == "Die(seed=3, level=0.8, kinds=('gain', 'stuck'), threshold=4, noise=2)"
     assert die.severity() == pytest.approx({"level_gain": 0.4, "level_stuck": 0.12, "threshold": 4.0, "noise": 2.0})
+    assert Die.only(threshold_noise=0.1, jitter=2).severity() == {"threshold_noise": 0.1, "jitter": 2.0}
     assert Die(3, 0.0).severity() == Die.only(threshold=1.0).severity() == {}
     assert list(SINGLES) == list(Die.only(**dict.fromkeys(SINGLES, 0.5)).singles)
 
@@ -188,6 +213,9 @@ def test_description_and_json() -> None:
         ({"colour": 1.0}, "colour: must be among positive_gain"),
         ({"stuck": 1.5}, "stuck = 1.5: must be a number from 0 to 1"),
         ({"noise": True}, "noise = True"),
+        ({"threshold_noise": 0.6}, "threshold_noise = 0.6: must be a number from 0 to 0.575"),
+        ({"jitter": 10}, "jitter = 10: must be a number from 0 to 9.18"),
+        ({"jitter": float("nan")}, "jitter = nan: must be a number"),
     ],
 )
 def test_wrong_dies_are_refused(arguments: dict[str, Any], message: str) -> None:
