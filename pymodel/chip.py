@@ -229,6 +229,7 @@ class GoldenChip:
             raster=bool(record >> RECORD_RASTER & 1),
             gate=bool(record >> RECORD_GATE & 1),
             gradient=bool(record >> RECORD_GRADIENT & 1),
+            early_end=bool(value[self._offset["EARLY_END"]]),
             shift=layer("SHIFT"),
             decay_syn=layer("DECAY_SYN"),
             decay_mem=layer("DECAY_MEM"),

@@ -8,32 +8,45 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pymodel.arith import sat
 from pymodel.random import draw16
-from rtl.registers import DIE_GLOBAL_SPACE, DIE_NEUTRAL_GAIN, DIE_NEUTRAL_RATIO, DIE_NOISE_OFFSET, DIE_UNLIMITED
+from rtl.registers import (
+    DIE_GLOBAL_SPACE,
+    DIE_JITTER_OFFSET,
+    DIE_NEUTRAL_GAIN,
+    DIE_NEUTRAL_RATIO,
+    DIE_NOISE_OFFSET,
+    DIE_THRESHOLD_NOISE_OFFSET,
+    DIE_UNLIMITED,
+)
 
 GAIN_BITS = 14
 SLOPE_BITS = 9
 LINE_BITS = 20
 NOISE_BITS = 16
+THRESHOLD_NOISE_BITS = 10
+JITTER_BITS = 8
 NEUTRAL_SYNAPSE = DIE_NEUTRAL_GAIN | DIE_NEUTRAL_GAIN << GAIN_BITS
 NEUTRAL_NEURON = DIE_NEUTRAL_RATIO | DIE_NEUTRAL_RATIO << 16
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 
 
 def neutral_globals() -> NDArray[np.int64]:
-    """Reset contents of region DIE_GLOBAL: no class bends, no noise."""
+    """Reset contents of region DIE_GLOBAL: no class bends, no amplitude."""
     table = np.zeros(DIE_GLOBAL_SPACE, np.int64)
     table[1:DIE_NOISE_OFFSET:4] = DIE_UNLIMITED
     table[2:DIE_NOISE_OFFSET:4] = DIE_UNLIMITED
     return table
 
 
-def global_masks() -> NDArray[np.int64]:
-    """Bits that each word of DIE_GLOBAL keeps: slope 9, offset and cap 20, noise amplitude 16, nothing in between."""
+def global_masks(delays: bool = False) -> NDArray[np.int64]:
+    """Bits that each word of DIE_GLOBAL keeps; none between the classes, and none of the jitter without `delays`."""
     masks = np.zeros(DIE_GLOBAL_SPACE, np.int64)
     masks[0:DIE_NOISE_OFFSET:4] = (1 << SLOPE_BITS) - 1
     masks[1:DIE_NOISE_OFFSET:4] = masks[2:DIE_NOISE_OFFSET:4] = (1 << LINE_BITS) - 1
     masks[DIE_NOISE_OFFSET] = (1 << NOISE_BITS) - 1
+    masks[DIE_THRESHOLD_NOISE_OFFSET] = (1 << THRESHOLD_NOISE_BITS) - 1
+    masks[DIE_JITTER_OFFSET] = (1 << JITTER_BITS) - 1 if delays else 0
     return masks
 
 
@@ -90,8 +103,26 @@ def leaks(decay_mem: NDArray[np.int64], words: NDArray[np.int64]) -> NDArray[np.
 
 
 @njit(nogil=True)
-def noise(draws: NDArray[np.int64], lane: int, amplitude: int) -> int:
-    """Membrane noise of one neuron: the sum of four nibbles, centred, times `amplitude` / 16."""
+def bell(draws: NDArray[np.int64], lane: int) -> int:
+    """A nearly Gaussian number from -30 to 30: the centred sum of the four nibbles of a draw."""
     r = draw16(draws, lane)
-    nibbles = (r & 15) + ((r >> 4) & 15) + ((r >> 8) & 15) + (r >> 12)
-    return ((nibbles - 30) * amplitude + 8) >> 4
+    return (r & 15) + ((r >> 4) & 15) + ((r >> 8) & 15) + (r >> 12) - 30
+
+
+@njit(nogil=True)
+def noise(draws: NDArray[np.int64], lane: int, amplitude: int) -> int:
+    """Noise of one neuron, on the membrane or on the gain of the threshold."""
+    return (bell(draws, lane) * amplitude + 8) >> 4
+
+
+@njit(nogil=True)
+def noisy_threshold(theta: int, word: int, extra: int, low: int, high: int) -> int:
+    """What :func:`thresholds` gives for one neuron if its gain is larger by `extra`; that sum does not wrap."""
+    gain = ((word & 0xFFFF) ^ 0x8000) - 0x8000
+    return sat((theta * (gain + extra) + 512) >> 10, low, high)
+
+
+@njit(nogil=True)
+def jittered(delay: int, draws: NDArray[np.int64], lane: int, amplitude: int, longest: int) -> int:
+    """Delay of one arrival, from 0 to `longest`."""
+    return sat(delay + ((bell(draws, lane) * amplitude + 128) >> 8), 0, longest)

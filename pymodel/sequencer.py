@@ -20,7 +20,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pymodel.die import noise
+from pymodel.delays import collect, send, send_jittered
+from pymodel.die import noise, noisy_threshold
 from pymodel.encoder import RATE_START, encode_bernoulli, encode_rate, take_events, unpack_pixels
 from pymodel.learning import (
     C_LEARN,
@@ -80,6 +81,7 @@ class Control:
     raster: bool
     gate: bool
     gradient: bool
+    early_end: bool
     shift: NDArray[np.int64]
     decay_syn: NDArray[np.int64]
     decay_mem: NDArray[np.int64]
@@ -119,6 +121,7 @@ class Samples:
 class Trace:
     """One sample seen from inside; int64 ``(steps, neuron_depth * lanes)``, flat as the neuron memories.
 
+    There are as many rows as steps were run, fewer than STEPS in a sample that ended early.
     Only real neurons are filled in; padding lanes stay 0.
     """
 
@@ -165,7 +168,7 @@ def mark(
 
 
 @cache
-def _kernel() -> Callable[..., None]:
+def _kernel() -> Callable[..., int]:
     # Numba's cache looks only at the file of the cached function, not at the functions it calls. It does look at
     # enclosed variables, hence the digest of all sources of the model: a changed block is never run from an old cache.
     # For the same reason no function that calls one of another file is cached by itself.
@@ -174,12 +177,14 @@ def _kernel() -> Callable[..., None]:
     @njit(cache=True, nogil=True)
     def run(
         begin, end, words, starts, lengths, seeds, labels, learn, sizes, n_words, weight_base, neuron_base, lanes, low,
-        high, weight_low, weight_high, die_tables, learning, steps, encoding, raster, gate, gradient, amplitude, seeded,
-        drawing, constants, weights, bias, threshold, leak, wide, stored, synapse_words, table, costs,
+        high, weight_low, weight_high, die_tables, learning, slots, steps, encoding, raster, gate, gradient, early_end,
+        amplitude, threshold_amplitude, jitter_amplitude, seeded, drawing, constants, weights, bias, settled_threshold,
+        leak, wide, stored, synapse_words, table, delays, thetas, neuron_words, costs,
         out, tracing, trace,
     ):  # fmt: skip
+        """Returns the number of steps that the last sample took."""
         if digest < 0:
-            return
+            return 0
         n_layers = len(n_words)
         n_in = sizes[0]
         n_elements = len(bias)
@@ -204,7 +209,10 @@ def _kernel() -> Callable[..., None]:
         input_bank = np.zeros(generators, np.int64)
         core_bank = np.zeros(generators if die_tables else 0, np.int64)
         learning_bank = np.zeros(generators if learning else 0, np.int64)
-        draws = np.zeros(n_words.max() * generators, np.int64)
+        delay_bank = np.zeros(generators if die_tables and slots > 0 else 0, np.int64)
+        draws = np.zeros(2 * n_words.max() * generators, np.int64)
+        pending = np.zeros((slots, n_elements), np.int64)
+        threshold = np.zeros(n_elements, np.int64) if threshold_amplitude != 0 else settled_threshold
         cursor = np.zeros(3, np.int64)
         current = np.zeros(n_elements, np.int64)
         membrane = np.zeros(n_elements, np.int64)
@@ -228,7 +236,8 @@ def _kernel() -> Callable[..., None]:
             if learn:
                 gradients[:] = 0
             cursor[0], cursor[1], cursor[2] = 0, -1, 0
-            cycles = c_sample
+            pending[:] = 0
+            cycles = c_sample + slots * n_words.sum()
             n_lit = 0
             if encoding <= Encoding.BERNOULLI:
                 cycles += lengths[s]
@@ -239,12 +248,16 @@ def _kernel() -> Callable[..., None]:
                         accumulator[n_lit] = RATE_START
                         n_lit += 1
             if seeded:
-                seed_banks(seeds[s], input_bank, core_bank, learning_bank)
-                cycles += c_seed + DISCARDED_ROUNDS + len(input_bank) + len(core_bank) + len(learning_bank)
+                # No chip has both of the last two.
+                seed_banks(seeds[s], input_bank, core_bank, learning_bank, delay_bank)
+                cycles += c_seed + DISCARDED_ROUNDS + len(input_bank) + len(core_bank)
+                cycles += len(learning_bank) + len(delay_bank)
 
             input_spikes = 0
             work = 0
             position = 0
+            silent = sizes[-1]
+            ran = steps
             for t in range(steps):
                 if encoding == Encoding.RATE:
                     n_sources = encode_rate(pixels, lit, n_lit, accumulator, sources)
@@ -259,6 +272,11 @@ def _kernel() -> Callable[..., None]:
                 cycles += max(work, encoding_cycles)
                 work = c_step
                 input_spikes += n_sources
+                if early_end and silent == 0:
+                    # The encoder had this step under way when the sample ended.
+                    work = 0
+                    ran = t
+                    break
 
                 for layer in range(n_layers):
                     size = sizes[layer + 1]
@@ -266,7 +284,7 @@ def _kernel() -> Callable[..., None]:
                     base = np.uint64(neuron_base[layer] * lanes)
                     stride = n_words[layer] * lanes
                     first_weight = weight_base[layer] * lanes
-                    work += n_words[layer] * max(n_sources, least) + c_layer
+                    work += n_words[layer] * max(n_sources + (slots > 0), least) + c_layer
                     if learn:
                         n_spiking[layer] = n_sources
                         for j in range(n_sources):
@@ -274,12 +292,34 @@ def _kernel() -> Callable[..., None]:
                     if tracing:
                         for i in range(n):
                             trace[0, t, base + i] = membrane[base + i]
-                    if amplitude != 0:
+                    if t == 0 and threshold_amplitude != 0:
+                        # Two draws a word: for the membrane, then for the threshold.
+                        draw_words(core_bank, 2 * n_words[layer], draws)
+                        for i in range(size):
+                            lane = i // lanes * lanes + i
+                            disturbance[i] = noise(draws, lane, amplitude)
+                            k = neuron_base[layer] * lanes + i
+                            extra = noise(draws, lane + lanes, threshold_amplitude)
+                            threshold[k] = noisy_threshold(thetas[k], neuron_words[k], extra, low, high)
+                    elif amplitude != 0:
                         draw_words(core_bank, n_words[layer], draws)
                         for i in range(size):
                             disturbance[i] = noise(draws, i, amplitude)
                     decay_syn = constants[DECAY_SYN, layer]
-                    if wide[layer]:
+                    if slots > 0:
+                        if jitter_amplitude != 0:
+                            send_jittered(
+                                pending, t, neuron_base[layer] * lanes, size, weights, delays, first_weight, stride,
+                                sources, n_sources, lanes, jitter_amplitude, delay_bank, draws,
+                            )  # fmt: skip
+                        else:
+                            send(
+                                pending, np.uint64(t), base, n, weights, delays, first_weight, stride, sources,
+                                n_sources,
+                            )  # fmt: skip
+                        collect(wide_total, bias, base, n, pending, np.uint64(t))
+                        integrate(current, membrane, base, n, wide_total, decay_syn, leak, disturbance, low, high)
+                    elif wide[layer]:
                         add_rows(wide_total, bias, base, n, weights, first_weight, stride, sources, n_sources)
                         integrate(current, membrane, base, n, wide_total, decay_syn, leak, disturbance, low, high)
                     else:
@@ -320,6 +360,7 @@ def _kernel() -> Callable[..., None]:
                         waiting[k] = constants[REFRACTORY, layer]
                         if count[k] == 0:
                             first[k] = t
+                            silent -= layer == n_layers - 1
                         count[k] += 1
                     if raster:
                         mark(out[s], position, kinds * link_words, lanes, fired, n_fired)
@@ -363,7 +404,8 @@ def _kernel() -> Callable[..., None]:
                             position += n_words[layer] * 2 * link_words
 
             cycles += work
-            if encoding >= Encoding.EVENTS and cursor[0] < lengths[s]:
+            # Whatever stops the reading is an error, but for the end of a sample that came early.
+            if encoding >= Encoding.EVENTS and (cursor[2] or (ran == steps and cursor[0] < lengths[s])):
                 input_spikes |= BAD_EVENTS
             out[s, position] = np.uint32(cycles)
             out[s, position + 1] = np.uint32(input_spikes)
@@ -383,6 +425,7 @@ def _kernel() -> Callable[..., None]:
                         k = neuron_base[layer] * lanes + i
                         out[s, position] = np.uint32(gradients[0, k] << 16 | gradients[1, k])
                         position += 1
+        return ran
 
     return run
 
@@ -397,6 +440,7 @@ class Sequencer:
         self._shape: tuple[Any, ...] = (
             as_array(cfg.layers), as_array(cfg.words), as_array(cfg.weight_base), as_array(cfg.neuron_base), cfg.lanes,
             *cfg.state_range, *cfg.weight_range, cfg.die_tables, cfg.learning,
+            1 << cfg.delay_bits if cfg.delay_slots else 0,
         )  # fmt: skip
         self._costs = (C_SAMPLE, C_SEED, C_STEP, C_LAYER + C_DIE * cfg.die_tables, C_ENC, C_EVENTS)
         self._no_trace = np.zeros((6, 1, 1), np.int64)
@@ -435,8 +479,8 @@ class Sequencer:
         traces = []
         for s in range(n):
             inside = np.zeros((6, control.steps, self.cfg.neuron_depth * self.cfg.lanes), np.int64)
-            _kernel()(s, s + 1, *arguments, out, True, inside)
-            traces.append(Trace(*inside))
+            steps = _kernel()(s, s + 1, *arguments, out, True, inside)
+            traces.append(Trace(*inside[:, :steps]))
         return out, traces
 
     def _arguments(self, control: Control, samples: Samples) -> tuple[Any, ...]:
@@ -444,8 +488,10 @@ class Sequencer:
         enabled = control.enabled if samples.learn else np.zeros_like(control.enabled)
         memory.settle(control.shift, control.decay_mem, control.forward_shift, enabled)
         rules = effective_fire(control.fire)
-        amplitude = memory.noise_amplitude
-        seeded = control.encoding == Encoding.BERNOULLI or amplitude != 0 or control.fire.any() or samples.learn
+        amplitudes = memory.noise_amplitude, memory.threshold_noise_amplitude, memory.jitter_amplitude
+        seeded = control.encoding == Encoding.BERNOULLI or any(amplitudes) or control.fire.any() or samples.learn
+        # The length of an answer with rasters, and of what a LEARN frame does, depends on registers alone.
+        early_end = control.early_end and not (control.raster or control.gate or samples.learn)
         # Without any of these nothing looks at the learning bank.
         noisy = rules[-1] == Fire.WINNER and control.noise_kind[-1] in (Noise.FLAT, Noise.GUMBEL)
         drawing = samples.learn or noisy or (rules == Fire.STOCHASTIC).any()
@@ -464,9 +510,9 @@ class Sequencer:
         return (
             samples.words, samples.starts, samples.lengths, samples.seeds, samples.labels, samples.learn, *self._shape,
             control.steps, control.encoding, int(control.raster), int(control.gate),
-            bool(control.gradient and samples.learn), amplitude, bool(seeded), bool(drawing), constants,
-            memory.effective, memory.bias, memory.threshold, memory.leak, wide,
-            memory.weights, memory.synapse_words, memory.die_globals, self._costs,
+            bool(control.gradient and samples.learn), early_end, *amplitudes, bool(seeded), bool(drawing), constants,
+            memory.effective, memory.bias, memory.threshold, memory.leak, wide, memory.weights, memory.synapse_words,
+            memory.die_globals, memory.delays, memory.thetas, memory.neuron_words, self._costs,
         )  # fmt: skip
 
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from pymodel import die
 from rtl.config import BIAS_BITS, ChipConfig
-from rtl.registers import DIE_NOISE_OFFSET, Region
+from rtl.registers import DIE_JITTER_OFFSET, DIE_NOISE_OFFSET, DIE_THRESHOLD_NOISE_OFFSET, Region
 
 LINK_MASK = 0xFFFFFFFF
 
 
 class Synapses:
-    """Weight, threshold, bias and die memories.
+    """Weight, delay, threshold, bias and die memories.
 
     Parameters
     ----------
@@ -34,8 +34,12 @@ class Synapses:
     weights, synapse_words, die_globals
         int32 / int64 / int64: the stored weights, flat as `effective`, and regions DIE_SYNAPSE and DIE_GLOBAL, for the
         kernel, which changes `weights` and `effective` when it learns.
+    delays
+        uint16, flat as `effective`, also with one delay per source; empty on chips without delays.
     bias, threshold, leak
         int32 / int64 / int64, flat as the neuron memories: effective bias, threshold and membrane decay.
+    thetas, neuron_words
+        int64, flat alike: stored thresholds and region DIE_NEURON, for thresholds that differ from sample to sample.
     bound
         Per layer, at least the largest possible magnitude of a sum of all weights and the bias of a neuron.
     """
@@ -48,13 +52,15 @@ class Synapses:
         self._fan_in = np.array(cfg.layers[:-1], np.int64)
         n_weights, n_neurons = cfg.weight_depth * lanes, cfg.neuron_depth * lanes
         self.weights = np.zeros(n_weights, np.int32)
-        self._thetas = np.zeros(n_neurons, np.int64)
+        self.delays = np.zeros(n_weights if cfg.delay_slots else 0, np.uint16)
+        self._source_delays = np.zeros(cfg.delay_depth if cfg.axonal_delays else 0, np.uint16)
+        self.thetas = np.zeros(n_neurons, np.int64)
         self._biases = np.zeros(n_neurons, np.int64)
         self.synapse_words = np.full(n_weights, die.NEUTRAL_SYNAPSE, np.int64)
         self._bias_words = np.full(n_neurons, die.NEUTRAL_SYNAPSE, np.int64)
-        self._neuron_words = np.full(n_neurons, die.NEUTRAL_NEURON, np.int64)
+        self.neuron_words = np.full(n_neurons, die.NEUTRAL_NEURON, np.int64)
         self.die_globals = die.neutral_globals()
-        self._global_masks = die.global_masks()
+        self._global_masks = die.global_masks(delays=cfg.delay_slots > 0)
         self._shift = np.zeros(n_layers, np.int64)
         self._forward_shift = np.zeros(n_layers, np.int64)
         self._decay_mem = np.zeros(n_layers, np.int64)
@@ -75,6 +81,16 @@ class Synapses:
         """Amplitude of the membrane noise, 0 on chips without die tables."""
         return int(self.die_globals[DIE_NOISE_OFFSET])
 
+    @property
+    def threshold_noise_amplitude(self) -> int:
+        """Amplitude of the threshold noise, 0 on chips without die tables."""
+        return int(self.die_globals[DIE_THRESHOLD_NOISE_OFFSET])
+
+    @property
+    def jitter_amplitude(self) -> int:
+        """Amplitude of the jitter of delays, 0 on chips without die tables or without delays."""
+        return int(self.die_globals[DIE_JITTER_OFFSET])
+
     # ---- link side ---------------------------------------------------------------------------------------------
 
     def write(self, region: Region, offsets: NDArray[np.int64], values: NDArray[np.int64]) -> None:
@@ -85,13 +101,19 @@ class Synapses:
                 self.weights[offsets] = die.signed(values, cfg.weight_bits)
                 self._refresh(offsets)
             case Region.WEIGHTS:
-                per_word, bits = cfg.weights_per_link_word, cfg.weight_bits
-                lane = np.arange(per_word)
-                elements = (offsets[:, None] * per_word + lane).ravel()
-                self.weights[elements] = die.signed((values[:, None] >> (lane * bits)).ravel(), bits)
+                elements, fields = _unpack(offsets, values, cfg.weights_per_link_word, cfg.weight_bits)
+                self.weights[elements] = die.signed(fields, cfg.weight_bits)
                 self._refresh(elements)
+            case Region.DELAYS if cfg.axonal_delays:
+                self._source_delays[offsets] = values & ((1 << cfg.delay_bits) - 1)
+                self._spread(offsets)
+            case Region.DELAYS:
+                elements, fields = _unpack(offsets, values, cfg.delays_per_link_word, cfg.delay_bits)
+                self.delays[elements] = fields
+            case Region.DELAY:
+                self.delays[offsets] = values & ((1 << cfg.delay_bits) - 1)
             case Region.THRESHOLD:
-                self._thetas[offsets] = die.signed(values, cfg.state_bits)
+                self.thetas[offsets] = die.signed(values, cfg.state_bits)
                 self._stale_neurons = True
             case Region.BIAS:
                 self._biases[offsets] = die.signed(values, BIAS_BITS)
@@ -104,7 +126,7 @@ class Synapses:
                 self._bias_words[offsets] = values & 0x7FFFFFFF
                 self._stale_neurons = True
             case Region.DIE_NEURON:
-                self._neuron_words[offsets] = values
+                self.neuron_words[offsets] = values
                 self._stale_neurons = True
             case Region.DIE_GLOBAL:
                 before = self.die_globals[:DIE_NOISE_OFFSET].copy()
@@ -117,14 +139,13 @@ class Synapses:
 
     def read(self, region: Region, start: int, count: int) -> NDArray[np.int64]:
         """Link words of a checked range of a readable memory region."""
+        cfg = self.cfg
         if region == Region.WEIGHTS:
-            per_word, bits = self.cfg.weights_per_link_word, self.cfg.weight_bits
-            fields = self.weights[start * per_word : (start + count) * per_word] & ((1 << bits) - 1)
-            packed: NDArray[np.int64] = (fields.reshape(-1, per_word) << (np.arange(per_word) * bits)).sum(
-                axis=1, dtype=np.int64
-            )
-            return packed
-        memory = self._thetas if region == Region.THRESHOLD else self._biases
+            return _pack(self.weights, start, count, cfg.weights_per_link_word, cfg.weight_bits)
+        if region == Region.DELAYS:
+            delays = self._source_delays if cfg.axonal_delays else self.delays
+            return _pack(delays, start, count, cfg.delays_per_link_word, cfg.delay_bits)
+        memory = self.thetas if region == Region.THRESHOLD else self._biases
         return memory[start : start + count] & LINK_MASK
 
     # ---- neuron side -------------------------------------------------------------------------------------------
@@ -177,6 +198,16 @@ class Synapses:
         layer = np.searchsorted(self._layer_starts, elements, side="right") - 1
         return self._distort(weights >> self._forward_shift[layer], self.synapse_words[elements], self._shift[layer])
 
+    def _spread(self, offsets: NDArray[np.int64]) -> None:
+        """Give all synapses of these sources the delay that is stored for the source."""
+        cfg = self.cfg
+        for layer, (n_pre, _) in enumerate(cfg.shapes):
+            first, row = cfg.source_base[layer], cfg.words[layer] * cfg.lanes
+            rows = offsets[(offsets >= first) & (offsets < first + n_pre)]
+            start = self._layer_starts[layer]
+            matrix = self.delays[start : start + n_pre * row].reshape(n_pre, row)
+            matrix[rows - first] = self._source_delays[rows, None]
+
     def _refresh(self, elements: NDArray[np.int64]) -> None:
         """Recompute the effective weights of these elements, unless all of them are due anyway."""
         if self._stale_synapses or not len(elements):
@@ -192,12 +223,28 @@ class Synapses:
         np.maximum.at(self._largest, layer, np.abs(self.bias.astype(np.int64)))
         decay_mem = self._decay_mem[layer]
         if self.cfg.die_tables:
-            self.threshold = die.thresholds(self._thetas, self._neuron_words, *self.cfg.state_range)
-            self.leak = die.leaks(decay_mem, self._neuron_words)
+            self.threshold = die.thresholds(self.thetas, self.neuron_words, *self.cfg.state_range)
+            self.leak = die.leaks(decay_mem, self.neuron_words)
         else:
-            self.threshold, self.leak = self._thetas.copy(), decay_mem
+            self.threshold, self.leak = self.thetas.copy(), decay_mem
 
     def _distort(self, values: NDArray[Any], words: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int32]:
         if self.cfg.die_tables:
             return die.distort(values, words, shift, self.die_globals)
         return (values << shift).astype(np.int32)
+
+
+def _unpack(
+    offsets: NDArray[np.int64], values: NDArray[np.int64], per_word: int, bits: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Elements that bulk words at these offsets hold, and the unsigned field of each."""
+    lane = np.arange(per_word)
+    elements = (offsets[:, None] * per_word + lane).ravel()
+    return elements, (values[:, None] >> (lane * bits)).ravel() & ((1 << bits) - 1)
+
+
+def _pack(memory: NDArray[Any], start: int, count: int, per_word: int, bits: int) -> NDArray[np.int64]:
+    """Bulk words of a memory."""
+    fields = memory[start * per_word : (start + count) * per_word].astype(np.int64) & ((1 << bits) - 1)
+    packed: NDArray[np.int64] = (fields.reshape(-1, per_word) << (np.arange(per_word) * bits)).sum(axis=1)
+    return packed

@@ -12,7 +12,17 @@ from collections.abc import Iterable
 import numpy as np
 
 from rtl.config import ChipConfig
-from rtl.registers import DIE_NOISE_OFFSET, DIE_UNLIMITED, Opcode, Region, Status, regions, registers
+from rtl.registers import (
+    DIE_JITTER_OFFSET,
+    DIE_NOISE_OFFSET,
+    DIE_THRESHOLD_NOISE_OFFSET,
+    DIE_UNLIMITED,
+    Opcode,
+    Region,
+    Status,
+    regions,
+    registers,
+)
 
 M32 = 0xFFFFFFFF
 
@@ -73,9 +83,11 @@ def program(cfg: ChipConfig, rng: np.random.Generator) -> list[list[int]]:
             write(region, rng.integers(-100, 2500, info.depth) & 0xFFFF | rng.integers(0, 9000, info.depth) << 16)
         elif region == Region.DIE_GLOBAL:
             values = rng.integers(0, 1 << 20, info.depth) >> rng.integers(0, 20, info.depth)
-            values[-1] = rng.choice([0, 5, 3000])
+            values[DIE_NOISE_OFFSET] = rng.choice([0, 5, 3000])
+            values[DIE_THRESHOLD_NOISE_OFFSET] = rng.choice([0, 0, 50, 1023])
+            values[DIE_JITTER_OFFSET] = rng.choice([0, 0, 9, 40, 255])
             write(region, values)
-        elif region == Region.WEIGHTS:
+        elif region in (Region.WEIGHTS, Region.DELAYS):
             write(region, rng.integers(0, 1 << 32, info.depth))
     for register in registers(cfg):
         if register.readonly or register.name in ("STEPS", "ENCODING", "RECORD"):
@@ -100,6 +112,11 @@ def payload(cfg: ChipConfig, encoding: int, steps: int, rng: np.random.Generator
 
 
 GUMBEL = [round(-256 * math.log(-math.log((r + 0.5) / 256))) for r in range(256)]
+
+
+def bell(number: int) -> int:
+    """Four nibbles, summed and centred."""
+    return sum(number >> 4 * k & 15 for k in range(4)) - 30
 
 
 class Generators:
@@ -219,6 +236,12 @@ class ReferenceChip:
                 )
         elif region in (Region.WEIGHT, Region.THRESHOLD, Region.BIAS):
             self.memory[Region(region)][at] = signed(value, self.regions[Region(region)].bits)
+        elif region == Region.DELAYS and not self.cfg.axonal_delays:
+            for m in range(self.cfg.delays_per_link_word):
+                field = value >> (m * self.cfg.delay_bits) & ((1 << self.cfg.delay_bits) - 1)
+                self.memory[Region.DELAY][at * self.cfg.delays_per_link_word + m] = field
+        elif region in (Region.DELAYS, Region.DELAY):
+            self.memory[Region(region)][at] = value & ((1 << self.cfg.delay_bits) - 1)
         else:
             self.memory[Region(region)][at] = value
 
@@ -229,6 +252,9 @@ class ReferenceChip:
             k, bits = self.cfg.weights_per_link_word, self.cfg.weight_bits
             fields = [self.memory[Region.WEIGHT].get(at * k + m, 0) & ((1 << bits) - 1) for m in range(k)]
             return sum(field << (m * bits) for m, field in enumerate(fields))
+        if region == Region.DELAYS and not self.cfg.axonal_delays:
+            k, bits = self.cfg.delays_per_link_word, self.cfg.delay_bits
+            return sum(self.memory[Region.DELAY].get(at * k + m, 0) << (m * bits) for m in range(k))
         return self.memory[Region(region)].get(at, 0) & M32
 
     # ---- one sample ----
@@ -238,7 +264,11 @@ class ReferenceChip:
 
     def _global(self, offset: int) -> int:
         neutral = DIE_UNLIMITED if offset < DIE_NOISE_OFFSET and offset % 4 in (1, 2) else 0
-        width = 16 if offset == DIE_NOISE_OFFSET else 9 if offset % 4 == 0 else 20
+        width = 9 if offset % 4 == 0 else 20
+        if offset >= DIE_NOISE_OFFSET:
+            width = {DIE_NOISE_OFFSET: 16, DIE_THRESHOLD_NOISE_OFFSET: 10, DIE_JITTER_OFFSET: 8}[offset]
+        if offset == DIE_JITTER_OFFSET and not self.cfg.delay_slots:
+            width = 0
         return self.memory[Region.DIE_GLOBAL].get(offset, neutral) & ((1 << width) - 1)
 
     def _effective(self, w: int, word: int, sh: int) -> int:
@@ -256,6 +286,12 @@ class ReferenceChip:
         word = cfg.weight_base[layer] + j * cfg.words[layer] + i // cfg.lanes
         return word * cfg.lanes + i % cfg.lanes
 
+    def _delay(self, layer: int, j: int, i: int) -> int:
+        """Delay from source `j` to neuron `i` of `layer`."""
+        if self.cfg.axonal_delays:
+            return self.memory[Region.DELAYS].get(self.cfg.source_base[layer] + j, 0)
+        return self.memory[Region.DELAY].get(self._element(layer, j, i), 0)
+
     def _stream(self, marks: list[int]) -> list[list[int]]:
         """Raster words of one layer and step for each of its neuron words."""
         lanes = self.cfg.lanes
@@ -266,7 +302,8 @@ class ReferenceChip:
         cfg, lanes, memory = self.cfg, self.cfg.lanes, self.memory
         neutral = 256 | 256 << 14
         steps, encoding, record = max(1, self.register("STEPS")), self.register("ENCODING"), self.register("RECORD")
-        amplitude = self._global(DIE_NOISE_OFFSET) if cfg.die_tables else 0
+        offsets = (DIE_NOISE_OFFSET, DIE_THRESHOLD_NOISE_OFFSET, DIE_JITTER_OFFSET)
+        amplitude, uncertainty, jitter = (self._global(offset) if cfg.die_tables else 0 for offset in offsets)
         low, high = cfg.state_range
         learn, sizes, last = label is not None, cfg.neuron_layers, len(cfg.neuron_layers) - 1
 
@@ -276,14 +313,22 @@ class ReferenceChip:
         def get(layer: int, name: str) -> int:
             return self.register(f"L{layer}_{name}")
 
+        delayed = cfg.delay_slots > 0
         names = ["input"] + ["core"] * cfg.die_tables + ["learning"] * cfg.learning
+        names += ["delay"] * (delayed and cfg.die_tables)
         banks = dict(zip(names, seeded_banks(seed, lanes // 2, len(names)), strict=True))
         fires = [get(layer, "MODE") >> 4 & 3 for layer in range(len(sizes))]
         link_words = -(-lanes // 32)
         asked = max(1, link_words * ((record & 1) + (record >> 1 & 1)))
         cycles = -(-cfg.n_in // 4) if encoding < 2 else 0
-        if encoding == 1 or amplitude or any(fires) or learn:
+        if encoding == 1 or amplitude or uncertainty or jitter or any(fires) or learn:
             cycles += 4 + lanes // 2 * len(banks)
+        if delayed:
+            cycles += 2**cfg.delay_bits * sum(cfg.words)
+        early = self.register("EARLY_END") and not record & 3 and not learn
+        # Of every layer: (step of arrival, neuron) -> sum of what is under way.
+        arrivals: list[dict[tuple[int, int], int]] = [{} for _ in sizes]
+        gain_error = [[0] * size for size in sizes]
         works, encodings = [], []
 
         current = [[0] * size for size in sizes]
@@ -295,6 +340,7 @@ class ReferenceChip:
         total = [0] * cfg.n_out
         stream: list[int] = []
         n_input_spikes, at, bad = 0, 0, False
+        over = False
         for t in range(steps):
             if encoding < 2:
                 pixels = [payload[j // 4] >> 8 * (j % 4) & 0xFF for j in range(cfg.n_in)]
@@ -316,39 +362,47 @@ class ReferenceChip:
                         at += 1
             encodings.append((cfg.in_words if encoding < 2 else len(spiking)) + 3)
             n_input_spikes += len(spiking)
+            if over:
+                break
             sources, all_gates = [spiking], []
             work = 0
             for layer, size in enumerate(sizes):
                 mode, sh, theta_of = get(layer, "MODE"), get(layer, "SHIFT"), {}
                 spikes, gates = [0] * size, [0] * size
                 draws: list[int] = []
+                if delayed:
+                    self._send(layer, t, sources[layer], jitter, banks.get("delay"), arrivals[layer])
                 for i in range(size):
                     if i % lanes == 0:
                         numbers = banks["core"].draw() if cfg.die_tables else []
+                        if t == 0 and uncertainty:
+                            for lane, number in enumerate(banks["core"].draw()):
+                                if i + lane < size:
+                                    gain_error[layer][i + lane] = (bell(number) * uncertainty + 8) >> 4
                         draws += banks["learning"].draw() if cfg.learning else []
                     element = cfg.neuron_base[layer] * lanes + i
                     x = self._effective(
                         memory[Region.BIAS].get(element, 0), memory[Region.DIE_BIAS].get(element, neutral), sh
                     )
-                    for j in sources[layer]:
+                    x += arrivals[layer].get((t, i), 0)
+                    for j in [] if delayed else sources[layer]:
                         e = self._element(layer, j, i)
                         w = memory[Region.WEIGHT].get(e, 0) >> (get(layer, "FORWARD_SHIFT") if cfg.learning else 0)
                         x += self._effective(w, memory[Region.DIE_SYNAPSE].get(e, neutral), sh)
                     theta, dm, noise = memory[Region.THRESHOLD].get(element, 0), get(layer, "DECAY_MEM"), 0
                     if cfg.die_tables:
                         ratio = memory[Region.DIE_NEURON].get(element, 1024 | 1024 << 16)
-                        theta = sat((theta * signed(ratio, 16) + 512) >> 10)
+                        theta = sat((theta * (signed(ratio, 16) + gain_error[layer][i]) + 512) >> 10)
                         dm = clip((dm * (ratio >> 16) + 512) >> 10, 0, 4096)
                     if amplitude:
-                        nibbles = sum(numbers[i % lanes] >> 4 * k & 15 for k in range(4))
-                        noise = ((nibbles - 30) * amplitude + 8) >> 4
+                        noise = (bell(numbers[i % lanes]) * amplitude + 8) >> 4
                     old_i, old_v = current[layer][i], membrane[layer][i]
                     new_i = sat(old_i - ((old_i * get(layer, "DECAY_SYN") + 2048) >> 12) + x)
                     v = sat(old_v - ((old_v * dm + 2048) >> 12) + new_i + noise)
                     current[layer][i], membrane[layer][i], theta_of[i] = new_i, v, theta
                     centre = get(layer, "GATE_CENTRE") + (theta if mode & 8 else 0)
                     gates[i] = int(abs(v - centre) < get(layer, "GATE_WINDOW"))
-                work += cfg.words[layer] * max(len(sources[layer]), asked) + 7 + 2 * cfg.die_tables
+                work += cfg.words[layer] * max(len(sources[layer]) + delayed, asked) + 7 + 2 * cfg.die_tables
                 if layer == last:
                     total = [sum_v + v for sum_v, v in zip(total, membrane[layer], strict=True)]
                 if layer == last and fires[layer] == 2:
@@ -389,9 +443,10 @@ class ReferenceChip:
                             stream += [word for group in pair for word in group]
                         work += 2 * link_words * cfg.words[layer]
             works.append(work)
-        if encoding >= 2 and at < len(payload):
+            over = bool(early and all(count[last]))
+        if encoding >= 2 and (bad or (at < len(payload) and len(works) == steps)):
             n_input_spikes |= 1 << 31
-        cycles += encodings[0] + sum(max(w, e) for w, e in zip(works, [*encodings[1:], 0], strict=True))
+        cycles += encodings[0] + sum(max(w, e) for w, e in zip(works, [*encodings[1:], 0], strict=False))
         result = [*stream, cycles & M32, n_input_spikes]
         for layer in range(len(sizes)):
             result += [f << 16 | min(c, 0xFFFF) for f, c in zip(first[layer], count[layer], strict=True)]
@@ -401,6 +456,28 @@ class ReferenceChip:
             for positive, negative in zip(*gradients, strict=True):
                 result += [p << 16 | n for p, n in zip(positive, negative, strict=True)]
         return result
+
+    def _send(
+        self,
+        layer: int,
+        t: int,
+        sources: list[int],
+        jitter: int,
+        bank: Generators | None,
+        arrivals: dict[tuple[int, int], int],
+    ) -> None:
+        """Add the weights of the sources that spike in step `t` to what arrives then or later."""
+        cfg, lanes, size = self.cfg, self.cfg.lanes, self.cfg.neuron_layers[layer]
+        for word in range(cfg.words[layer]):
+            for j in sources:
+                numbers = bank.draw() if bank else []
+                for i in range(word * lanes, min((word + 1) * lanes, size)):
+                    e, d = self._element(layer, j, i), self._delay(layer, j, i)
+                    if bank:
+                        d = clip(d + ((bell(numbers[i % lanes]) * jitter + 128) >> 8), 0, 2**cfg.delay_bits - 1)
+                    gains = self.memory[Region.DIE_SYNAPSE].get(e, 256 | 256 << 14)
+                    w = self._effective(self.memory[Region.WEIGHT].get(e, 0), gains, self.register(f"L{layer}_SHIFT"))
+                    arrivals[t + d, i] = arrivals.get((t + d, i), 0) + w
 
     def _winner(self, membrane: list[int], draws: list[int]) -> int:
         register = self.register(f"L{len(self.cfg.neuron_layers) - 1}_NOISE")

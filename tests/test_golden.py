@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ configs = st.builds(
     weight_bits=st.sampled_from([2, 3, 4, 8, 10, 16]),
     state_bits=st.sampled_from([8, 16, 24, 32]),
     die_tables=st.booleans(),
-)
+    delay_slots=st.sampled_from([0, 0, 0, 2, 3, 5, 8, 51]),
+).flatmap(lambda cfg: st.booleans().map(lambda axonal: replace(cfg, axonal_delays=axonal and cfg.delay_slots > 0)))
 
 
 @few
@@ -60,7 +62,7 @@ def test_random_frames_equal_the_reference(cfg: ChipConfig, seed: int, data: st.
     known = [int(region) for region in Region]
 
     def address() -> int:
-        region = int(rng.choice([*known, 0x05, 0xFF], p=None))
+        region = int(rng.choice([*known, 0x07, 0xFF], p=None))
         depth = info[Region(region)].depth if region in list(info) else 10
         if region == Region.REGISTERS and rng.integers(3):
             return int(rng.choice([register.offset for register in registers(cfg) if not register.readonly]))
