@@ -11,7 +11,7 @@ True
 
 from host.chip import Chip, Output, Stats
 from host.die import Die
-from host.events import Events
+from host.events import Events, latency
 from host.network import Network
 
-__all__ = ["Chip", "Die", "Events", "Network", "Output", "Stats"]
+__all__ = ["Chip", "Die", "Events", "Network", "Output", "Stats", "latency"]

@@ -1,4 +1,4 @@
-"""Timed input spikes."""
+"""Timed input spikes, and values as the times of spikes."""
 
 from __future__ import annotations
 
@@ -90,6 +90,40 @@ class Events:
         events._set(len(array), samples, times, addresses)
         return events
 
+    @classmethod
+    def from_times(cls, times: Any) -> Events:
+        """Events of inputs that spike once at most.
+
+        Parameters
+        ----------
+        times
+            Integers ``(n_samples, n_in)``: time step of each input's spike, -1 for none.
+
+        Raises
+        ------
+        EventsError
+            For another shape or type, or a time that is not from -1 to 65533.
+        """
+        try:
+            array = np.asarray(times)
+        except ValueError:
+            raise EventsError("times are rows of unequal length: must be integers (n_samples, n_in)") from None
+        if array.ndim != 2 or array.dtype.kind not in "iu" or array.shape[1] > _FIELD_MAX + 1:
+            raise EventsError(
+                f"times have type {array.dtype} and shape {array.shape}: must be integers (n_samples, n_in) of at most "
+                f"{_FIELD_MAX + 1} inputs"
+            )
+        if array.size and (array.min() < -1 or array.max() >= MAX_STEPS):
+            bad = int(array.min()) if array.min() < -1 else int(array.max())
+            raise EventsError(f"event time {bad}: must be an integer from 0 to {MAX_STEPS - 1}, or -1 for no spike")
+        # -1 turns into step 65535: silent inputs come last in their rows, for no event is as late.
+        words = array.astype(np.uint32) << _FIELD | np.arange(array.shape[1], dtype=np.uint32)
+        words.sort(axis=1)
+        events = cls.__new__(cls)
+        events.offsets = np.concatenate(([0], np.cumsum((array >= 0).sum(axis=1)))).astype(np.int64)
+        events.words = words[words < _FIELD_MAX << _FIELD]
+        return events
+
     def to_dense(self, steps: int, n_in: int) -> NDArray[np.bool_]:
         """bool raster ``(n_samples, steps, n_in)``; raises :class:`EventsError` for events outside."""
         self.check(steps, n_in)
@@ -142,3 +176,71 @@ class Events:
 
     def __repr__(self) -> str:
         return f"Events({len(self)} samples, {len(self.words)} spikes)"
+
+
+def latency(x: Any, steps_early: float, steps_late: float, silent_below: float | None = None) -> Events:
+    """Spikes whose times are values, one at most of each input and sample.
+
+    Without `silent_below` an input of value x spikes in step ``rint(steps_early + (steps_late - steps_early) * x)``:
+    small values early. With it values are intensities p, bright ones early: an input spikes in step
+    ``rint(steps_early + (steps_late - steps_early) * (1 - p))``, and not at all if ``p < silent_below``.
+
+    Parameters
+    ----------
+    x
+        ``(n_samples, n_in)``: floats from 0 to 1, or uint8 intensities, which count as ``x / 255``.
+    steps_early, steps_late
+        First and last step of a spike, not rounded: numbers from 0 to 65533, `steps_early` not above `steps_late`.
+    silent_below
+        From 0 (every input spikes) to 1. With 1/255 black pixels alone are silent.
+
+    Raises
+    ------
+    EventsError
+        For arguments that are not allowed, NaN included.
+
+    Examples
+    --------
+    >>> latency([[0.0, 0.5, 1.0]], 2, 12).times[0].tolist()
+    [2, 7, 12]
+    >>> latency(np.array([[0, 51, 255]], np.uint8), 0, 10, silent_below=1 / 255).times[0].tolist()
+    [0, 8]
+
+    Yin-Yang with N steps per synaptic time constant is ``latency(x, 0.15 * N, 2.0 * N)``.
+    """
+    values = _values(x)
+    early = _number("steps_early", steps_early, 0, MAX_STEPS - 1)
+    late = _number("steps_late", steps_late, 0, MAX_STEPS - 1)
+    if early > late:
+        raise EventsError(f"steps_early = {steps_early!r}: must not be above steps_late = {steps_late!r}")
+    if silent_below is None:
+        return Events.from_times(np.rint(early + (late - early) * values).astype(np.int32))
+    least = _number("silent_below", silent_below, 0, 1)
+    times = np.rint(early + (late - early) * (1 - values)).astype(np.int32)
+    times[values < least] = -1
+    return Events.from_times(times)
+
+
+def _values(x: Any) -> NDArray[np.float64]:
+    """`x` as floats from 0 to 1."""
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise EventsError("x has rows of unequal length: must be (n_samples, n_in)") from None
+    if array.dtype.kind != "f" and array.dtype != np.uint8:
+        raise EventsError(f"x has type {array.dtype}: must be floats from 0 to 1, or uint8 intensities")
+    if array.ndim != 2:
+        raise EventsError(f"x has shape {array.shape}: must be (n_samples, n_in)")
+    if array.dtype == np.uint8:
+        return array / 255
+    if not ((array >= 0) & (array <= 1)).all():
+        sample, column = np.argwhere(~((array >= 0) & (array <= 1)))[0].tolist()
+        raise EventsError(f"x of sample {sample}, input {column} is {array[sample, column]}: must be from 0 to 1")
+    return array.astype(np.float64)
+
+
+def _number(name: str, value: Any, low: int, high: int) -> float:
+    good = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not good or not low <= value <= high:
+        raise EventsError(f"{name} = {value!r}: must be a number from {low} to {high}")
+    return float(value)

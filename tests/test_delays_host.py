@@ -1,4 +1,4 @@
-"""Delays and samples that end early, as the driver sees them."""
+"""Delays, latencies and samples that end early, as the driver sees them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host import Chip, Network
-from host.errors import NetworkError, UserError
+from host import Chip, Events, Network, latency
+from host.errors import EventsError, NetworkError, UserError
 from rtl.config import ChipConfig
 from rtl.registers import Opcode, Region
 
@@ -112,3 +112,74 @@ def test_chips_without_delays_get_none() -> None:
         assert chip.network == random_network(CFG, delays=None)
     with pytest.raises(UserError, match="the chip is closed"):
         chip.delays()
+
+
+# ---- latencies ---------------------------------------------------------------------------------------------------
+
+
+def test_a_value_is_the_time_of_a_spike() -> None:
+    x = np.random.default_rng(0).random((200, 4))
+    times = np.rint(50 * (0.15 + 1.85 * x)).astype(int)
+    events = latency(x, 0.15 * 50, 2.0 * 50)
+    assert events == Events(list(times), [range(4)] * 200)
+    assert events == Events.from_times(times)
+    assert len(events.words) == 800
+    assert latency(x.astype(np.float32)[:0], 0, 5) == Events([], [])
+    assert latency([[0.0, 0.5, 1.0, 0.0]], 0, 65533).words.tolist() == [0, 3, 32766 << 16 | 1, 65533 << 16 | 2]
+
+
+def test_bright_pixels_are_early_and_black_ones_silent() -> None:
+    pixels = np.array([[0, 1, 128, 255], [0, 0, 0, 0], [255, 3, 255, 0]], np.uint8)
+    expected = Events([[10, 5, 0], [], [0, 0, 10]], [[1, 2, 3], [], [0, 2, 1]])
+    assert latency(pixels, 0, 10, silent_below=1 / 255) == latency(pixels / 255, 0, 10, 1e-9) == expected
+    assert latency(pixels, 0, 10, silent_below=0).times[1].tolist() == [10] * 4
+    assert latency(pixels, 0, 10, silent_below=1).addresses[2].tolist() == [0, 2]
+    assert latency(pixels, 0, 10).times[0].tolist() == [0, 0, 5, 10]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64])
+def test_times_of_inputs(dtype: Any) -> None:
+    times = np.array([[3, -1, 3], [-1, -1, -1], [9, 0, 1]], dtype)
+    events = Events.from_times(times)
+    assert events == Events([[3, 3], [], [9, 0, 1]], [[0, 2], [], [0, 1, 2]])
+    assert events.offsets.dtype == np.int64
+    assert events.words.dtype == np.uint32
+    assert Events.from_times(times[:, :0]) == Events([[]] * 3, [[]] * 3)
+
+
+BAD_LATENCIES: list[tuple[Any, str]] = [
+    (lambda: latency([[0.1, float("nan")]], 0, 5), "x of sample 0, input 1 is nan: must be from 0 to 1"),
+    (lambda: latency([[0.1], [1.5]], 0, 5), r"x of sample 1, input 0 is 1\.5: must be from 0 to 1"),
+    (lambda: latency([[-0.1]], 0, 5, silent_below=0.5), "must be from 0 to 1"),
+    (lambda: latency([0.1, 0.2], 0, 5), r"x has shape \(2,\): must be \(n_samples, n_in\)"),
+    (lambda: latency(np.zeros((1, 2, 3)), 0, 5), r"shape \(1, 2, 3\)"),
+    (lambda: latency([[0.1], [0.2, 0.3]], 0, 5), "x has rows of unequal length"),
+    (lambda: latency([[0, 1]], 0, 5), "x has type int64: must be floats from 0 to 1, or uint8 intensities"),
+    (lambda: latency([["a"]], 0, 5), "x has type <U1"),
+    (lambda: latency([[0.1]], -1, 5), "steps_early = -1: must be a number from 0 to 65533"),
+    (lambda: latency([[0.1]], 0, 70_000), "steps_late = 70000: must be a number from 0 to 65533"),
+    (lambda: latency([[0.1]], float("nan"), 5), "steps_early = nan"),
+    (lambda: latency([[0.1]], "0", 5), "steps_early = '0'"),
+    (lambda: latency([[0.1]], 6, 5), "steps_early = 6: must not be above steps_late = 5"),
+    (lambda: latency([[0.1]], 0, 5, silent_below=2), "silent_below = 2: must be a number from 0 to 1"),
+    (lambda: Events.from_times([[1.0]]), "times have type float64"),
+    (lambda: Events.from_times([1]), r"shape \(1,\): must be integers \(n_samples, n_in\)"),
+    (lambda: Events.from_times([[1], [2, 3]]), "unequal length"),
+    (lambda: Events.from_times([[-2]]), "event time -2: must be an integer from 0 to 65533, or -1"),
+    (lambda: Events.from_times([[65534]]), "event time 65534"),
+    (lambda: Events.from_times(np.zeros((1, 65537), int)), "at most 65536 inputs"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_LATENCIES)
+def test_wrong_latencies_are_refused_in_a_sentence(call: Any, message: str) -> None:
+    with pytest.raises(EventsError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_latencies_past_the_time_out_are_refused() -> None:
+    with Chip(CFG) as chip:
+        chip.load(random_network(CFG))
+        with pytest.raises(EventsError, match="an event at time step 100: must be below steps = 100"):
+            chip.run(latency(np.ones((1, 10)), 7.5, 100), 100)
