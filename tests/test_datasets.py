@@ -10,6 +10,7 @@ import re
 import threading
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -62,15 +63,76 @@ def test_malignant_is_class_1() -> None:
     assert np.bincount(data.labels).tolist() == [357, 212]
 
 
+YIN_YANG_CRCS = {
+    "train": (0x93554DDB, 0xEA1A3F5E),
+    "validation": (0x092A357D, 0x96B2433D),
+    "test": (0x03E6629E, 0x3C9D8FBE),
+}
+"""CRC-32 of the authors' samples and labels, checked against their files (float64 and int64, little-endian)."""
+
+
+def yin_yang_parts() -> dict[str, slice]:
+    return {"train": slice(0, 5000), "validation": slice(5000, 6000), "test": slice(6000, 7000)}
+
+
 def test_yin_yang_is_the_published_set() -> None:
-    """Checksums of the first samples of the authors' training file (seed 42) and of its class counts."""
-    features, labels = yin_yang(200, 42)
-    assert hashlib.sha256(features.astype("<f8").tobytes()).hexdigest() == YIN_YANG_SHA256
-    assert np.array_equal(features[:, 2:], 1 - features[:, :2])
-    assert set(labels.tolist()) == {0, 1, 2}
+    data = datasets.load("yin-yang")
+    for part, rows in yin_yang_parts().items():
+        found = (data.features[rows].astype("<f8"), data.labels[rows].astype("<i8"))
+        assert tuple(zlib.crc32(array.tobytes()) for array in found) == YIN_YANG_CRCS[part]
+    assert np.array_equal(data.features[:, 2:], 1 - data.features[:, :2])
+    assert data.labels[:6].tolist() == [2, 1, 2, 1, 1, 1]
+    assert data.features[0].tolist() == [0.6803075385877797, 0.450499251969543, 0.3196924614122203, 0.549500748030457]
+    features, labels = yin_yang(7, 41)
+    assert np.array_equal(features, data.features[5000:5007])
+    assert np.array_equal(labels, data.labels[5000:5007])
 
 
-YIN_YANG_SHA256 = "a0fc963c4b6f1a89712c64205bede678e74bedce222d945d3f4e3cc3e320518b"
+@pytest.mark.parametrize("part", YIN_YANG_CRCS)
+def test_yin_yang_equals_the_authors_files(part: str) -> None:
+    path = datasets.data_folder() / "yin-yang"
+    if not path.is_dir():
+        pytest.skip(f"{path} is not there (set {datasets.DATA_VARIABLE} to the folder of the data files)")
+    data, rows = datasets.load("yin-yang"), yin_yang_parts()[part]
+    samples, labels = (np.load(path / f"{part}_{what}.npy", allow_pickle=False) for what in ("samples", "labels"))
+    assert samples.dtype == np.float64
+    assert data.features[rows].tobytes() == samples.tobytes()
+    assert np.array_equal(data.labels[rows], labels)
+
+
+def test_yin_yang_keeps_its_three_sets() -> None:
+    data = datasets.load("yin-yang")
+    found = split("yin-yang", validation_size=None)
+    assert [len(rows) for rows in (found.rows_train, found.rows_validation, found.rows_test)] == [5000, 1000, 1000]
+    assert sorted(found.rows_train.tolist()) == list(range(5000))
+    assert found.rows_validation.tolist() == list(range(5000, 6000))
+    assert found.rows_test.tolist() == list(range(6000, 7000))
+    for name in ("train", "validation", "test"):
+        rows, x = getattr(found, f"rows_{name}"), getattr(found, f"features_{name}")
+        assert x.dtype == np.float64
+        assert np.array_equal(x, data.features[rows])
+        assert np.array_equal(getattr(found, f"y_{name}"), data.labels[rows])
+        assert np.array_equal(getattr(found, f"x_{name}"), to_intensities(x))
+    few = split("yin-yang", 300, 1, validation_size=90)
+    assert np.bincount(few.y_validation).min() >= 29
+    assert set(few.rows_validation.tolist()) < set(range(5000, 6000))
+    assert np.array_equal(few.rows_train, split("yin-yang", 300, 1).rows_train)
+    assert split("yin-yang").x_validation.shape == (0, 4)
+    with pytest.raises(DatasetError, match="Validation size 1001 for yin-yang: must be an integer from 3 to 1000"):
+        split("yin-yang", validation_size=1001)
+    with pytest.raises(DatasetError, match="digits has no official validation set"):
+        split("digits", validation_size=None)
+
+
+def test_features_are_what_the_intensities_were_rounded_from() -> None:
+    found = split(toy(), 20, validation_size=10)
+    for name in ("train", "validation", "test"):
+        x = getattr(found, f"features_{name}")
+        assert x.min() >= 0
+        assert x.max() <= 1
+        assert np.array_equal(to_intensities(x), getattr(found, f"x_{name}"))
+    pixels = split(numbered(), 20)
+    assert np.array_equal(pixels.features_test, pixels.x_test / 255)
 
 
 def test_subsets_are_nested_stratified_and_disjoint_from_the_test_set() -> None:

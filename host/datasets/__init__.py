@@ -3,9 +3,10 @@
 The split protocol is the same for every set: a permutation drawn from the seed, the first ``pool`` rows of it are the
 training pool, the others the test set; sets with an official test set keep it, and the permutation is one of the pool.
 A training subset of n rows holds every class in its share of the pool and is a prefix of each class's rows, so the
-subsets of one seed are nested; a validation set is the end of each class's rows. Features are scaled to [0, 1] (by the
-smallest and largest value **of the training subset**, clipped, unless the set has a range by definition) and become
-intensities ``rint(255 * x)``; sets of images or events are intensities from the start.
+subsets of one seed are nested; a validation set is the end of each class's rows, or the official one of sets that have
+one, which then is no part of the pool. Features are scaled to [0, 1] (by the smallest and largest value **of the
+training subset**, clipped, unless the set has a range by definition) and become intensities ``rint(255 * x)``; sets of
+images or events are intensities from the start.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ _INFOS = (
     DatasetInfo(
         "yin-yang",
         "Yin-Yang: two interlocked drops and their dots, coordinates and complements",
-        "6000 x 4, 3 classes",
+        "7000 x 4, 3 classes",
         "generated",
         load_yin_yang,
     ),
@@ -149,18 +150,22 @@ def download(name: str, progress: Progress | None = None) -> None:
         info.fetch(progress)
 
 
-def split(name: str | Dataset, train_size: int | None = None, seed: int = 0, *, validation_size: int = 0) -> Split:
+def split(
+    name: str | Dataset, train_size: int | None = None, seed: int = 0, *, validation_size: int | None = 0
+) -> Split:
     """Training subset of `train_size` rows and the test set, by the module's protocol.
 
     Parameters
     ----------
     train_size : default: all of the training pool that the validation set leaves
     validation_size : rows of the training pool to hold back, classes in their shares; they depend on the seed and this
-        size, not on `train_size`
+        size, not on `train_size`. Of a set with an official validation set: so many rows of that, or all of them if
+        ``None``
 
     Raises
     ------
     DatasetError
-        If the set is unknown or a size is not between the number of classes and what there is.
+        If the set is unknown or a size is not between the number of classes and what there is; if `validation_size` is
+        ``None`` and there is no official validation set.
     """
     return split_rows(load(name) if isinstance(name, str) else name, train_size, seed, validation_size)

@@ -44,7 +44,8 @@ class Dataset:
     labels : int64 array (n,), values 0 .. n_classes-1
     bounds : known range ``(lowest, highest)`` of every float feature, or ``None`` to take it from the training subset
     pool : number of rows in the training pool
-    fixed_pool : the first `pool` rows are the training pool, the others the test set (sets with an official split)
+    fixed_pool : the first `pool` rows are the training pool, the last ones the test set (sets with an official split)
+    validation : with `fixed_pool`, number of rows of an official validation set, which follow the training pool
     recordings : the events behind the intensities, sample by sample, for sets of an event camera
     """
 
@@ -56,6 +57,7 @@ class Dataset:
     bounds: tuple[float, float] | None = None
     fixed_pool: bool = False
     recordings: Recordings | None = field(default=None, repr=False)
+    validation: int = 0
 
     @property
     def n_features(self) -> int:

@@ -77,11 +77,15 @@ def load_moons() -> Dataset:
     return Dataset("moons", features, y.astype(np.int64), ("upper", "lower"), pool=400, bounds=(0.0, 1.0))
 
 
+YIN_YANG_PARTS = ((5000, 42), (1000, 41), (1000, 40))
+"""Size and seed of the official training, validation and test set."""
+
+
 def yin_yang(size: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Yin-Yang samples (size, 4) in [0, 1] and labels (size,), equal to the authors' generator bit for bit.
 
-    Kriener, Göltz, Petrovici, "The Yin-Yang dataset", NICE 2022. The official sets are (5000, seed 42) for training,
-    (1000, 41) for validation and (1000, 40) for the test. Classes: 0 yin, 1 yang, 2 dot.
+    Kriener, Göltz, Petrovici, "The Yin-Yang dataset", NICE 2022; the official sets are :data:`YIN_YANG_PARTS`. Features
+    are x, y, 1 - x, 1 - y; classes 0 yin, 1 yang, 2 dot.
     """
     big, small = 0.5, 0.1
     rng = np.random.RandomState(seed)
@@ -107,14 +111,14 @@ def yin_yang(size: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int6
 
 
 def load_yin_yang() -> Dataset:
-    x_train, y_train = yin_yang(5000, 42)
-    x_test, y_test = yin_yang(1000, 40)
+    parts = [yin_yang(size, seed) for size, seed in YIN_YANG_PARTS]
     return Dataset(
         "yin-yang",
-        np.concatenate([x_train, x_test]),
-        np.concatenate([y_train, y_test]),
+        np.concatenate([features for features, _ in parts]),
+        np.concatenate([labels for _, labels in parts]),
         ("yin", "yang", "dot"),
-        pool=5000,
+        pool=YIN_YANG_PARTS[0][0],
         bounds=(0.0, 1.0),
         fixed_pool=True,
+        validation=YIN_YANG_PARTS[1][0],
     )

@@ -20,7 +20,9 @@ class Split:
     x_train, x_validation, x_test : uint8 arrays (n, n_features), intensities
     y_train, y_validation, y_test : int64 arrays (n,)
     rows_train, rows_validation, rows_test : int64 arrays (n,), rows of the data set
-    pool : rows of the training pool, the largest possible training and validation sets together
+    pool : rows of the training pool, the largest possible training set, or training and validation sets together if the
+        data set has no official validation set
+    scale : what made the intensities
     recordings : timed events of all rows of the data set, for sets that have them (see :func:`event_split`)
     """
 
@@ -37,11 +39,27 @@ class Split:
     rows_train: NDArray[np.int64] = field(repr=False)
     rows_validation: NDArray[np.int64] = field(repr=False)
     rows_test: NDArray[np.int64] = field(repr=False)
+    scale: Scale = field(repr=False)
     recordings: Recordings | None = field(default=None, repr=False)
 
     @property
     def n_features(self) -> int:
         return int(self.x_train.shape[1])
+
+    @property
+    def features_train(self) -> NDArray[np.float64]:
+        """float64 array (n, n_features): the training samples in [0, 1], before they were rounded to intensities."""
+        return self.scale.unit(self.rows_train)
+
+    @property
+    def features_validation(self) -> NDArray[np.float64]:
+        """float64 array (n, n_features): the validation samples in [0, 1]."""
+        return self.scale.unit(self.rows_validation)
+
+    @property
+    def features_test(self) -> NDArray[np.float64]:
+        """float64 array (n, n_features): the test samples in [0, 1]."""
+        return self.scale.unit(self.rows_test)
 
     @property
     def n_classes(self) -> int:
@@ -75,40 +93,49 @@ def to_intensities(x: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.rint(255.0 * np.clip(x, 0.0, 1.0)).astype(np.uint8)
 
 
-def split_rows(data: Dataset, train_size: int | None, seed: int, validation_size: int = 0) -> Split:
+def split_rows(data: Dataset, train_size: int | None, seed: int, validation_size: int | None = 0) -> Split:
     """See :func:`host.datasets.split`."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise DatasetError(f"Split seed {seed!r}: must be an integer from 0 on.")
-    held = _size(data, "Validation", validation_size, data.pool - data.n_classes) if validation_size != 0 else 0
-    most = data.pool - held
+    if validation_size is None:
+        if not data.validation:
+            raise DatasetError(f"{data.name} has no official validation set: its validation size must be an integer.")
+        validation_size = data.validation
+    limit = data.validation or data.pool - data.n_classes
+    held = _size(data, "Validation", validation_size, limit) if validation_size != 0 else 0
+    most = data.pool if data.validation else data.pool - held
     size = most if train_size is None else _size(data, "Training", train_size, most)
 
     rng = np.random.default_rng(seed)
     if data.fixed_pool:
-        pool, test = rng.permutation(data.pool), np.arange(data.pool, len(data.labels))
+        pool, test = rng.permutation(data.pool), np.arange(data.pool + data.validation, len(data.labels))
     else:
         order = rng.permutation(len(data.labels))
         pool, test = order[: data.pool], order[data.pool :]
-    pool, validation = pool, pool[:0]
-    if held:  # the last rows of each class, so that the training subsets are prefixes of the others
+    validation = pool[:0]
+    if held and data.validation:
+        official = np.arange(data.pool, data.pool + data.validation)
+        validation = official[_share(data.labels[official], data.n_classes, held)]
+    elif held:  # the last rows of each class, so that the training subsets are prefixes of the others
         chosen = _share(data.labels[pool][::-1], data.n_classes, held)[::-1]
         pool, validation = pool[~chosen], pool[chosen]
     train = pool[_share(data.labels[pool], data.n_classes, size)]  # in the order of the permutation
-    intensities = _Scale(data, train)
+    scale = Scale(data, train)
     return Split(
         dataset=data.name,
         seed=int(seed),
-        x_train=intensities(train),
+        x_train=scale.intensities(train),
         y_train=data.labels[train],
-        x_test=intensities(test),
+        x_test=scale.intensities(test),
         y_test=data.labels[test],
         class_names=data.class_names,
         pool=data.pool,
-        x_validation=intensities(validation),
+        x_validation=scale.intensities(validation),
         y_validation=data.labels[validation],
         rows_train=train,
         rows_validation=validation,
         rows_test=test,
+        scale=scale,
         recordings=data.recordings,
     )
 
@@ -128,19 +155,25 @@ def _share(labels: NDArray[np.int64], n_classes: int, size: int) -> NDArray[np.b
     return chosen
 
 
-class _Scale:
+class Scale:
     """Intensities of rows: uint8 features as they are, others scaled by their bounds or by the training rows."""
 
     def __init__(self, data: Dataset, train: NDArray[np.int64]) -> None:
         self.features = data.features
         if data.features.dtype == np.uint8:
+            self.low, self.span = np.zeros(1), np.full(1, 255.0)
             return
         low, high = data.bounds or (data.features[train].min(axis=0), data.features[train].max(axis=0))
         self.low = np.asarray(low, dtype=np.float64)
         self.span = np.where(np.asarray(high) > self.low, np.asarray(high) - self.low, 1.0)
 
-    def __call__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        found = self.features[rows]
-        if found.dtype == np.uint8:
-            return found.astype(np.uint8, copy=False)
-        return to_intensities((found - self.low) / self.span)
+    def unit(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """float64 array (n, n_features) in [0, 1]."""
+        scaled: NDArray[np.float64] = np.clip((self.features[rows] - self.low) / self.span, 0.0, 1.0)
+        return scaled
+
+    def intensities(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 array (n, n_features)."""
+        if self.features.dtype == np.uint8:
+            return self.features[rows].astype(np.uint8, copy=False)
+        return to_intensities(self.unit(rows))
