@@ -18,6 +18,7 @@ from host.chip import sample_seeds
 from host.datasets import DatasetError
 from host.errors import ChipError, UserError
 from host.reproduce import cells, ssnn_bp, study
+from host.reproduce.numbers import NOT_MEASURED, difference, pack
 from host.reproduce.ssnn_bp import findings, settings
 from host.reproduce.ssnn_bp import work as jobs
 from host.reproduce.ssnn_bp.cycles import PARTS, closed_form, input_spikes
@@ -112,7 +113,7 @@ def test_parts_one_after_the_other_make_the_whole(tmp_path: Path) -> None:
     assert found["headline"]
     assert not found["steps"]
     assert not (out / "steps.png").exists()
-    assert found["claims"][1]["answer"] == findings.NOT_MEASURED
+    assert found["claims"][1]["answer"] == NOT_MEASURED
     assert "Not run." in (out / "report.md").read_text()
     found = run(out, parts=("steps",), backend="golden")
     assert found["headline"]
@@ -245,23 +246,23 @@ def test_verdict(mean: float, se: float, expected: str) -> None:
 
 def test_differences_are_paired_by_sample_and_seed() -> None:
     def result(right: list[int], test: str = "a") -> dict[str, Any]:
-        return {"right": jobs.pack(np.array(right, bool)), "n_test": len(right), "test": test}
+        return {"right": pack(np.array(right, bool)), "n_test": len(right), "test": test}
 
     ten = [1] * 8 + [0] * 2
-    found = findings.difference({0: result(ten)}, {0: result([1] * 9 + [0])})
+    found = difference({0: result(ten)}, {0: result([1] * 9 + [0])})
     assert found is not None
     assert found["mean"] == pytest.approx(-0.1)
     assert found["se"] == pytest.approx(0.1)  # one of ten pairs differs
-    alike = findings.difference({0: result(ten), 1: result(ten)}, {0: result(ten), 1: result(ten)})
+    alike = difference({0: result(ten), 1: result(ten)}, {0: result(ten), 1: result(ten)})
     assert alike == {"mean": 0.0, "se": 0.0, "n": 2}
     # Two seeds that disagree count more than their test samples.
-    apart = findings.difference({0: result(ten), 1: result(ten)}, {0: result([0] * 10), 1: result(ten)})
+    apart = difference({0: result(ten), 1: result(ten)}, {0: result([0] * 10), 1: result(ten)})
     assert apart is not None
     assert apart["se"] == pytest.approx(0.4)
-    others = findings.difference({0: result(ten, "a"), 1: result(ten, "b")}, {0: result(ten, "a"), 1: result(ten, "b")})
+    others = difference({0: result(ten, "a"), 1: result(ten, "b")}, {0: result(ten, "a"), 1: result(ten, "b")})
     assert others == {"mean": 0.0, "se": 0.0, "n": 2}
-    assert findings.difference({0: result(ten)}, {1: result(ten)}) is None
-    assert findings.difference({0: result(ten, "a")}, {0: result(ten, "b")}) is None
+    assert difference({0: result(ten)}, {1: result(ten)}) is None
+    assert difference({0: result(ten, "a")}, {0: result(ten, "b")}) is None
 
 
 def entry(mean: float, se: float = 0.001, **more: Any) -> dict[str, Any]:

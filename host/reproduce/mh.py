@@ -8,7 +8,6 @@ measuring every forward pass on it, and every difference is paired by die.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import defaultdict
@@ -19,12 +18,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markdown import Markdown
 
 from host import datasets, plots
-from host.files import write_atomically
 from host.jobs import BACKENDS, allowed
 from host.reproduce.cells import Cell, Result, compute_shown, paired, summarise
+from host.reproduce.report import finish, mean_seconds, table
 from host.runs import RunFolder, versions
 from host.trainers import MetropolisHastings, SurrogateGradient
 from rtl.config import ChipConfig
@@ -309,15 +307,13 @@ def run(*, quick: bool, jobs: int, backend: str | None, out: Path | None, consol
         "quick": quick,
         "skipped": skipped,
         "wall_s": time.perf_counter() - started,
-        "cell_seconds": seconds_table(results),
+        "cell_seconds": mean_seconds(
+            results, lambda cell: f"{cell.learner}, {cell.dataset}, n={cell.train_size}, {cell.backend}"
+        ),
         "versions": versions(),
     }
-    text = markdown(found, plan)
-    write_atomically(folder.path / "table.md", text.encode())
-    write_atomically(folder.path / "result.json", (json.dumps(found, indent=1) + "\n").encode())
-    draw(found, folder.path)
-    console.print(Markdown(text))
-    console.print(f"Written to {folder.path}: table.md, result.json and plots.", highlight=False, soft_wrap=True)
+    names = ("table.md", "result.json")
+    finish(folder.path, found, markdown(found, plan), draw, console, names=names, pictures="plots")
     return found
 
 
@@ -328,14 +324,6 @@ def _prebuild(settings: list[Setting], console: Console) -> None:
     for inputs in sorted({datasets.load(setting.dataset).n_features for setting in settings}):
         console.print(f"Building the simulated chip {inputs}-{HIDDEN}-2 ...", highlight=False)
         Chip(ChipConfig(layers=(inputs, HIDDEN, 2), lanes=LANES), backend="sim").close()
-
-
-def seconds_table(results: Mapping[Cell, Result]) -> dict[str, float]:
-    """Mean seconds of a cell by learner, training size and backend."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for cell, result in results.items():
-        groups[f"{cell.learner}, {cell.dataset}, n={cell.train_size}, {cell.backend}"].append(result["seconds"])
-    return {name: round(sum(values) / len(values), 2) for name, values in sorted(groups.items())}
 
 
 def _gather(cells: Iterable[tuple[Cell, Result]]) -> Scores:
@@ -587,14 +575,13 @@ def markdown(found: Mapping[str, Any], plan: Plan) -> str:
             + f"; {plots.thousands(head['presentations'])} presentations and {plots.thousands(head['cycles'])} clock "
             "cycles per chain",
             "",
-            "| learner | accuracy | MH best minus it | dies at 27 or more |",
-            "|---|---|---|---|",
         ]
+        rows = []
         for name, row in head["rows"].items():
             item = head["minus"].get(name)
             reach = f"{item['accuracy']['reach_27']} of {item['accuracy']['n']}" if item else "-"
-            lines.append(f"| {name} | {_cell_text(row)} | {_difference_text(item)} | {reach} |")
-        lines.append("")
+            rows.append([name, _cell_text(row), _difference_text(item), reach])
+        lines += table(["learner", "accuracy", "MH best minus it", "dies at 27 or more"], rows)
     by_set: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for entry in found["sweep"]:
         by_set[entry["dataset"]].append(entry)
@@ -603,24 +590,19 @@ def markdown(found: Mapping[str, Any], plan: Plan) -> str:
         lines += [f"## Accuracy against level and training size: {dataset} (backend golden)", ""]
         for level in sorted({entry["level"] for entry in entries}):
             at = {entry["n"]: entry for entry in entries if entry["level"] == level}
-            lines += [
-                f"Level {level:g}",
-                "",
-                "| learner | " + " | ".join(f"n={size}" for size in sizes) + " |",
-                "|---" * (len(sizes) + 1) + "|",
-            ]
+            rows = []
             for name in ROWS:
                 if any(name in entry["rows"] for entry in at.values()):
                     texts = [_cell_text(at[size]["rows"].get(name)) if size in at else "-" for size in sizes]
-                    lines.append(f"| {name} | " + " | ".join(texts) + " |")
+                    rows.append([name, *texts])
             for name in (B1, B1R, B2N, B2C, GREEDY, VOTE, MEAN):
                 if any(name in entry["minus"] for entry in at.values()):
                     texts = [_difference_text(at[size]["minus"].get(name)) if size in at else "-" for size in sizes]
-                    lines.append(f"| *MH best minus {name}* | " + " | ".join(texts) + " |")
-            lines.append("")
-    lines += ["## Cost", "", "| cell | seconds |", "|---|---|"]
-    lines += [f"| {name} | {value:.1f} |" for name, value in found["cell_seconds"].items()]
-    return "\n".join(lines) + "\n"
+                    rows.append([f"*MH best minus {name}*", *texts])
+            lines += [f"Level {level:g}", "", *table(["learner", *(f"n={size}" for size in sizes)], rows)]
+    rows = [[name, f"{value:.1f}"] for name, value in found["cell_seconds"].items()]
+    lines += ["## Cost", "", *table(["cell", "seconds"], rows)]
+    return "\n".join(lines)
 
 
 # ---- plots ----------------------------------------------------------------------------------------------------------

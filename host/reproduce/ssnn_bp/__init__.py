@@ -11,22 +11,19 @@ the beginning of every training and the test of every trained network; it has to
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from host.errors import ChipError, UserError
-from host.files import write_atomically
 from host.jobs import BACKENDS, allowed
-from host.reproduce.cells import Result, cached, compute_shown
+from host.reproduce.cells import cached, compute_shown
+from host.reproduce.report import finish, mean_seconds
 from host.reproduce.ssnn_bp.figures import draw
 from host.reproduce.ssnn_bp.findings import digest
 from host.reproduce.ssnn_bp.settings import FULL, PARTS, QUICK, SETTINGS, Job, Plan, missing, restricted, waves
@@ -99,15 +96,10 @@ def run(
         "quick": quick,
         "skipped": skipped,
         "wall_s": time.perf_counter() - started,
-        "job_seconds": _seconds(results),
+        "job_seconds": mean_seconds(results, _long_name),
         "versions": versions(),
     }
-    text = markdown(found, plan)
-    write_atomically(folder.path / "report.md", text.encode())
-    write_atomically(folder.path / "results.json", (json.dumps(found, indent=1) + "\n").encode())
-    draw(found, folder.path)
-    console.print(Markdown(text))
-    console.print(f"Written to {folder.path}: report.md, results.json and figures.", highlight=False, soft_wrap=True)
+    finish(folder.path, found, markdown(found, plan), draw, console)
     differ = [entry["title"] for entry in found["confirmation"] if not entry["agrees"]]
     if differ:
         raise ChipError(f"The simulated chip and the golden model differ: {'; '.join(differ)}.")
@@ -118,12 +110,9 @@ def _name(job: Job) -> str:
     return f"{job.kind}, {job.setting.dataset}"
 
 
-def _seconds(results: Mapping[Job, Result]) -> dict[str, float]:
-    """Mean seconds of a job by kind, data set and epochs."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for job, result in results.items():
-        name = _name(job)
-        if job.kind in ("chip", "ann"):
-            name += f", {job.setting.epochs} epochs" + (f", T={job.setting.timesteps}" if job.kind == "chip" else "")
-        groups[name].append(result["seconds"])
-    return {name: round(sum(values) / len(values), 2) for name, values in sorted(groups.items())}
+def _long_name(job: Job) -> str:
+    """With what the time of a training depends on."""
+    if job.kind not in ("chip", "ann"):
+        return _name(job)
+    steps = f", T={job.setting.timesteps}" if job.kind == "chip" else ""
+    return f"{_name(job)}, {job.setting.epochs} epochs{steps}"

@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 
 from host.reproduce.cells import Result, summarise
+from host.reproduce.numbers import NOT_MEASURED, SIGMAS, answered, difference, listed, percent, points
 from host.reproduce.ssnn_bp import settings as s
 from host.reproduce.ssnn_bp.settings import SETTINGS, Job, Plan, Setting
-from host.reproduce.ssnn_bp.work import unpack
 
 NEAR = 0.01
 """A difference of accuracies up to which a network is called close to another one."""
-SIGMAS = 2.0
-"""Standard errors within which two accuracies are called equal."""
-
 EQUAL, ABOVE, CLOSE, BELOW, UNCLEAR = "equal", "above", "close", "below", "unclear"
 KINDS = (ABOVE, EQUAL, CLOSE, BELOW, UNCLEAR)
 REACHED = (ABOVE, EQUAL)
@@ -37,32 +34,6 @@ def verdict(difference: Mapping[str, float]) -> str:
     if mean + margin < 0:
         return CLOSE if mean >= -NEAR else BELOW
     return EQUAL if abs(mean) + margin <= NEAR else UNCLEAR
-
-
-def difference(first: Mapping[int, Result], second: Mapping[int, Result]) -> dict[str, float] | None:
-    """Mean of first - second over the seeds that both have, and its standard error.
-
-    Both saw the same test samples, so the differences are paired by sample. The standard error is the larger of that
-    over test samples and that over seeds.
-    """
-    seeds = sorted(set(first) & set(second))
-    if not seeds:
-        return None
-    pairs, tests = [], set()
-    for seed in seeds:
-        a, b = first[seed], second[seed]
-        if a["test"] != b["test"]:
-            return None
-        tests.add(a["test"])
-        right = [unpack(each["right"], each["n_test"]).astype(float) for each in (a, b)]
-        pairs.append(right[0] - right[1])
-    n = len(pairs[0])
-    if len(tests) == 1:
-        over_samples = float(np.mean(pairs, axis=0).std(ddof=1) / n**0.5)
-    else:
-        over_samples = float((np.mean([pair.var(ddof=1) for pair in pairs]) / n / len(pairs)) ** 0.5)
-    found = summarise(float(pair.mean()) for pair in pairs)
-    return {"mean": found["mean"], "se": max(over_samples, found["se"]), "n": found["n"]}
 
 
 def _seeds(results: Results, setting: Setting, seeds: int, kind: str = "chip") -> dict[int, Result]:
@@ -203,22 +174,6 @@ def _tested_alike(found: Mapping[str, Any] | None) -> bool:
 # ---- what it means --------------------------------------------------------------------------------------------------
 
 
-def percent(value: float, n_test: int = 10_000) -> str:
-    """A share in per cent, with the digits that the test set carries."""
-    return f"{100 * value:.{2 if n_test >= 5000 else 1}f}"
-
-
-def points(gap: Mapping[str, float], n_test: int = 10_000) -> str:
-    """A difference in points with its standard error."""
-    digits = 2 if n_test >= 5000 else 1
-    return f"{100 * gap['mean']:+.{digits}f} (se {100 * gap['se']:.{digits}f})"
-
-
-def listed(items: Sequence[str]) -> str:
-    """Items with commas and an "and"."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
-
-
 def claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The paper's claims, answered by the measured figures only: what is claimed, the answer, and why."""
     return [
@@ -230,18 +185,11 @@ def claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _claim(what: str, answer: str, lines: list[str]) -> dict[str, Any]:
-    return {"claim": what, "answer": answer, "lines": lines}
-
-
-NOT_MEASURED = "not measured"
-
-
 def _comparable(headline: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     what = "As accurate as an ANN of the same shape, trained by backpropagation"
     entries = [entry for entry in headline if entry["minus"]]
     if not entries:
-        return _claim(what, NOT_MEASURED, ["No network of the table has both accuracies yet."])
+        return answered(what, NOT_MEASURED, ["No network of the table has both accuracies yet."])
     groups = {kind: [each for each in entries if each["verdict"] == kind] for kind in KINDS}
     clear = [entry for entry in entries if entry["verdict"] != UNCLEAR]
     if not clear:
@@ -268,7 +216,7 @@ def _comparable(headline: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for kind, group in groups.items()
         if group
     ]
-    return _claim(what, answer, lines)
+    return answered(what, answer, lines)
 
 
 def _long_trains(
@@ -277,7 +225,7 @@ def _long_trains(
     what = "Approaches, and equals, the ANN when the spike trains are long enough"
     entries = sorted((entry for entry in steps if entry["minus"]), key=lambda entry: entry["steps"])
     if len(entries) < 2:
-        return _claim(what, NOT_MEASURED, ["Fewer than two lengths of the spike trains are measured."])
+        return answered(what, NOT_MEASURED, ["Fewer than two lengths of the spike trains are measured."])
     first, last = entries[0], entries[-1]
     best = max(entries, key=lambda entry: entry["minus"]["mean"])
     n_test = first["n_test"]
@@ -320,7 +268,7 @@ def _long_trains(
             "that of most steps won)."
         )
     equals = "yes" if equal else "cannot tell" if unclear else "no"
-    return _claim(what, "yes" if approaches and equal else f"approaches: {_yes(approaches)}, equals: {equals}", lines)
+    return answered(what, "yes" if approaches and equal else f"approaches: {_yes(approaches)}, equals: {equals}", lines)
 
 
 def _yes(flag: bool) -> str:
@@ -340,7 +288,7 @@ def _quantised(bits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     widest = next((entry for entry in entries if entry["name"] == entry["widest"]), None)
     others = [entry for entry in entries if entry is not widest]
     if not others or widest is None:
-        return _claim(what, NOT_MEASURED, ["Fewer than two widths of the weights are measured."])
+        return answered(what, NOT_MEASURED, ["Fewer than two widths of the weights are measured."])
     n_test = widest["n_test"]
     kinds = {entry["name"]: verdict(entry["minus_widest"]) for entry in others}
     plain = [entry for entry in others if entry["setting"]["forward_shift"] == 0]
@@ -380,7 +328,7 @@ def _quantised(bits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         answer = "cannot tell" if UNCLEAR in kinds.values() else "no"
     if kinds[worst["name"]] == BELOW and enough in plain:
         answer += f", no with {worst['name']} bits"
-    return _claim(what, answer, lines)
+    return answered(what, answer, lines)
 
 
 def _streams(
@@ -414,13 +362,13 @@ def _streams(
         answer, lines = NOT_MEASURED, ["Neither statistics nor the simulated chip are measured."]
     if picture and (picture["closed"] or picture["without_mistake"]):
         answer = "NO: gradient spikes where none may be"
-    return _claim(what, answer, lines)
+    return answered(what, answer, lines)
 
 
 def _winner_take_all(headline: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     what = "Softmax with cross-entropy by winner-take-all"
     if not headline:
-        return _claim(what, NOT_MEASURED, ["No network is trained yet."])
+        return answered(what, NOT_MEASURED, ["No network is trained yet."])
     better = [entry for entry in headline if entry["curves"]["wrong"][-1] < entry["curves"]["wrong"][0]]
     shares = [
         f"{entry['title']}: {100 * entry['curves']['wrong'][0]:.0f} % and {100 * entry['curves']['wrong'][-1]:.1f} %"
@@ -438,4 +386,4 @@ def _winner_take_all(headline: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "cross-entropy of a softmax."
         )
     answer = "all networks learn by it" if len(better) == len(headline) else "no" if not better else "not always"
-    return _claim(what, answer, lines)
+    return answered(what, answer, lines)

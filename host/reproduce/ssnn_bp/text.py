@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from host import plots
+from host.reproduce.numbers import SIGMAS, percent, points, share
+from host.reproduce.report import costs, introduction, section, table, yes
 from host.reproduce.ssnn_bp import cycles
-from host.reproduce.ssnn_bp.findings import NAMES, NEAR, SIGMAS, UNCLEAR, percent, points
+from host.reproduce.ssnn_bp.findings import NAMES, NEAR, UNCLEAR
 from host.reproduce.ssnn_bp.settings import SETTINGS, Plan
 
 WORDS = {
@@ -33,20 +35,6 @@ CYCLES = {
 """Names of the parts of a sample's clock cycles."""
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table and an empty line."""
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows] + [""]
-
-
-def _share(values: Mapping[str, float] | None, n_test: int) -> str:
-    """Mean and, of several seeds, standard deviation."""
-    if values is None:
-        return "-"
-    spread = f" ± {percent(values['sd'], n_test)}" if values["n"] > 1 else ""
-    return percent(values["mean"], n_test) + spread
-
-
 def _shares(values: Sequence[float]) -> str:
     return ", ".join("0" if not value else f"{100 * value:.2g}" for value in values)
 
@@ -59,19 +47,16 @@ def _accuracy(entry: Mapping[str, Any]) -> list[str]:
     """Columns: chip, ordinary network, difference, what to call it."""
     n = entry["n_test"]
     gap = points(entry["minus"], n) if entry["minus"] else "-"
-    return [_share(entry["chip"], n), _share(entry["ann"], n), gap, WORDS[entry["verdict"]]]
+    return [share(entry["chip"], n), share(entry["ann"], n), gap, WORDS[entry["verdict"]]]
 
 
 def markdown(found: Mapping[str, Any], plan: Plan) -> str:
     """The report of the study."""
-    lines = [
-        "# SSNN-BP: backpropagation with spikes, on the chip, against an ordinary network",
-        "",
+    paragraphs = [
         "Paper: Biswas, Saraswat and Ganguly, Neuromorphic Computing and Engineering 2023 (arXiv 2207.09755). The "
         "rules of the chip are **our reconstruction**, consistent with the paper's abstract; the paper's own "
         "equations, settings and accuracies were not available, so its claims are answered in words, not number "
         "against number.",
-        "",
         "The ANN has the same layers and sees the same training samples for as many epochs: rectified linear units, "
         "softmax, cross-entropy, stochastic gradient descent, floating point; of event data it sees the sum over time. "
         "Learning constants of both were chosen on validation sets held back from the training data, never on a test "
@@ -79,21 +64,12 @@ def markdown(found: Mapping[str, Any], plan: Plan) -> str:
         "differences are in points, paired by test sample, and their standard error (se) is the larger of that over "
         f"test samples and that over seeds. *Equal* means that the difference is within {SIGMAS:g} se, and that these "
         f"do not reach beyond {100 * NEAR:g} point.",
-        "",
     ]
-    if found["quick"]:
-        lines += [
-            "**Quick run**: a part of the data, few seeds, small networks. The full study runs without `--quick`.",
-            "",
-        ]
-    lines += [f"**Skipped**: {reason}\n" for reason in found["skipped"]]
-    lines += ["## The claims", ""]
-    for claim in found["claims"]:
-        lines += [f"### {claim['claim']}: {claim['answer']}", "", *(f"- {line}" for line in claim["lines"]), ""]
+    title = "SSNN-BP: backpropagation with spikes, on the chip, against an ordinary network"
+    lines = introduction(title, paragraphs, found, "a part of the data, few seeds, small networks.")
     lines += _headline(found) + _steps(found) + _bits(found) + _curves(found)
     lines += _statistics(found) + _picture(found) + _cycles(found) + _confirmation(found) + _settings(found, plan)
-    rows = [[name, f"{seconds:.1f}"] for name, seconds in found["job_seconds"].items()]
-    lines += ["## Cost of the study", "", *table(["job", "seconds (mean)"], rows)]
+    lines += costs(found["job_seconds"])
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -105,7 +81,7 @@ def _headline(found: Mapping[str, Any]) -> list[str]:
         for entry in found["headline"]
     ]
     head = ["network", "chip", "ANN", "chip minus ANN", "the chip is", "chip, by steps won", "seeds"]
-    return ["## Accuracy beside the ANN", "", "![Accuracy](headline.png)", "", *table(head, rows)]
+    return section("Accuracy beside the ANN", "", head, rows, ("Accuracy", "headline.png"))
 
 
 def _steps(found: Mapping[str, Any]) -> list[str]:
@@ -121,16 +97,11 @@ def _steps(found: Mapping[str, Any]) -> list[str]:
         for entry in found["steps"]
     ]
     head = ["T", "chip", "ANN", "chip minus ANN", "the chip is", "wrong winners, last epoch (%)", "cycles per sample"]
-    lines = [
-        "## Length of the spike trains",
-        "",
+    prose = (
         f"{_main(found)}; learned and tested with T time steps. K, G and KG of each length are among the "
-        "settings below.",
-        "",
-        "![Accuracy against time steps](steps.png)",
-        "",
-        *table(head, rows),
-    ]
+        "settings below."
+    )
+    lines = section("Length of the spike trains", prose, head, rows, ("Accuracy against time steps", "steps.png"))
     if found["test_steps"]:
         n_test = found["steps"][0]["n_test"]
         rows = [
@@ -166,17 +137,13 @@ def _bits(found: Mapping[str, Any]) -> list[str]:
         )
     widest = found["bits"][0]["widest"]
     head = ["weight bits", "chip", "ANN", "chip minus ANN", f"minus {widest} bits", "largest weight per layer"]
-    return [
-        "## Width of the weights",
-        "",
+    prose = (
         f"{_main(found)}. Up to 10 bits, K and G go down with the width and the coins of the updates get rarer (a unit "
         "is a larger step); more than 10 bits keep K, G and rates, hence the scale. *10, forward 8*: 10 bits are "
-        "learned, and the upper 8 of them are used in the forward pass.",
-        "",
-        "![Accuracy against weight bits](bits.png)",
-        "",
-        *table([*head, "at a limit per layer (%)"], rows),
-    ]
+        "learned, and the upper 8 of them are used in the forward pass."
+    )
+    head.append("at a limit per layer (%)")
+    return section("Width of the weights", prose, head, rows, ("Accuracy against weight bits", "bits.png"))
 
 
 def _curves(found: Mapping[str, Any]) -> list[str]:
@@ -189,16 +156,11 @@ def _curves(found: Mapping[str, Any]) -> list[str]:
         per_epoch = [" ".join(percent(value, n) for value in curves[kind]) or "-" for kind in ("chip", "ann")]
         rows.append([entry["title"], f"{wrong[0]} → {wrong[1]}", *per_epoch])
     head = ["network", "wrong winners, first → last piece (%)", "chip, test after each epoch", "ANN"]
-    return [
-        "## Learning curves",
-        "",
+    prose = (
         "Wrong winners are counted while the chip learns, per 1000 samples (or what an epoch leaves). The test "
-        "accuracy after each epoch decides nothing.",
-        "",
-        "![Learning curves](curves.png)",
-        "",
-        *table(head, rows),
-    ]
+        "accuracy after each epoch decides nothing."
+    )
+    return section("Learning curves", prose, head, rows, ("Learning curves", "curves.png"))
 
 
 def _statistics(found: Mapping[str, Any]) -> list[str]:
@@ -230,32 +192,25 @@ def _statistics(found: Mapping[str, Any]) -> list[str]:
         "per backward step", "largest weight", "at a limit (%)",
     ]  # fmt: skip
     samples = max(entry["samples"] for entry in found["statistics"])
-    return [
-        "## Spikes and gradients",
-        "",
+    prose = (
         f"The first {samples} training samples (seed 0) being learned, early in the training with its first rates and "
         "at its end with its last. Spikes and gates are per time step; several numbers are those of the layers. "
-        "Changed weights are those that a sample left changed, over the first 100 samples.",
-        "",
-        *table(head, rows),
-    ]
+        "Changed weights are those that a sample left changed, over the first 100 samples."
+    )
+    return section("Spikes and gradients", prose, head, rows)
 
 
 def _picture(found: Mapping[str, Any]) -> list[str]:
     picture = found["picture"]
     if not picture:
         return []
-    return [
-        "## A mistake and its two streams",
-        "",
+    prose = (
         f"{picture['title']}, frozen. Test sample {picture['sample']} is a {picture['label']}; the chip calls it "
         f"{picture['predicted']}, with a wrong winner in {picture['wrong']} of {picture['steps']} steps. In these "
         f"steps hidden neurons with an open gate send gradient spikes: {picture['positive']} positive, "
-        f"{picture['negative']} negative.",
-        "",
-        "![A mistake](mistake.png)",
-        "",
-    ]
+        f"{picture['negative']} negative."
+    )
+    return section("A mistake and its two streams", prose, figure=("A mistake", "mistake.png"))
 
 
 def _cycles(found: Mapping[str, Any]) -> list[str]:
@@ -282,23 +237,18 @@ def _cycles(found: Mapping[str, Any]) -> list[str]:
         "network", "learned", "tested", "learning", *(CYCLES[part] for part in cycles.PARTS),
         "operations per lane and cycle, tested", "learning",
     ]  # fmt: skip
-    return [
-        "## Clock cycles",
-        "",
+    prose = (
         f"Cycles per sample, and where they go while learning, by the closed form of `docs/cycles.md` (16 lanes). It "
         f"gives the counted cycles of {good} of {total} samples to the cycle: **{'yes' if good == total else 'NO'}**. "
-        "Operations are additions of the forward pass; an ideal chip would do one per lane and cycle.",
-        "",
-        "![Clock cycles](cycles.png)",
-        "",
-        *table(head, rows),
-    ]
+        "Operations are additions of the forward pass; an ideal chip would do one per lane and cycle."
+    )
+    return section("Clock cycles", prose, head, rows, ("Clock cycles", "cycles.png"))
 
 
 def _confirmation(found: Mapping[str, Any]) -> list[str]:
-    lines = ["## On the simulated chip", ""]
+    title = "On the simulated chip"
     if not found["confirmation"]:
-        return [*lines, "Not run.", ""]
+        return section(title, "Not run.")
     rows = []
     for entry in found["confirmation"]:
         learning, test = entry["learning"], entry["test"]
@@ -307,7 +257,7 @@ def _confirmation(found: Mapping[str, Any]) -> list[str]:
             row += [
                 f"{learning['samples']:,}",
                 f"{learning['different_weights']} of {learning['weights']:,}",
-                _yes(learning["equal_outputs"]),
+                yes(learning["equal_outputs"]),
                 _pair(learning["golden"]["cycles"], learning["sim"]["cycles"]),
             ]
         else:
@@ -321,23 +271,17 @@ def _confirmation(found: Mapping[str, Any]) -> list[str]:
             ]
         else:
             row += ["-"] * 4
-        rows.append([*row, _yes(entry["agrees"])])
+        rows.append([*row, yes(entry["agrees"])])
     head = [
         "network", "samples learned", "weights that differ", "all answers equal", "cycles",
         "test samples", "accuracy, simulated / golden (%)", "membrane sums that differ", "cycles in the test",
         "agrees",
     ]  # fmt: skip
-    return [
-        *lines,
+    prose = (
         "The trainings above ran on the golden model. Here the simulated Verilog learns the first samples of the same "
-        "training (seed 0), and tests the trained network.",
-        "",
-        *table(head, rows),
-    ]
-
-
-def _yes(flag: bool) -> str:
-    return "yes" if flag else "**NO**"
+        "training (seed 0), and tests the trained network."
+    )
+    return section(title, prose, head, rows)
 
 
 def _pair(golden: int, sim: int) -> str:
@@ -363,7 +307,7 @@ def _settings(found: Mapping[str, Any], plan: Plan) -> list[str]:
         for name, each in entries.items()
     ]
     head = ["network", "K", "G", "KG", "membrane decay / 4096", "forward shift", "encoding", "rates", "schedule"]
-    return ["## Settings", "", *table(head, rows)] if rows else []
+    return section("Settings", "", head, rows) if rows else []
 
 
 def _main(found: Mapping[str, Any]) -> str:

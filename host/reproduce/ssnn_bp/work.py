@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from host.chip import Chip, Output, sample_seeds
 from host.events import Events
 from host.files import write_atomically
 from host.reproduce.cells import Result
+from host.reproduce.numbers import pack
 from host.reproduce.ssnn_bp.cycles import closed_form, input_spikes
 from host.reproduce.ssnn_bp.settings import BATCH, LANES, Job, Setting
 from host.trainers import Progress, SpikeBackprop, StopTraining
@@ -68,16 +68,6 @@ class Data:
             "n_out": self.split.n_classes,
             "test": hashlib.sha256(rows.tobytes()).hexdigest()[:12],
         }
-
-
-def pack(flags: NDArray[np.bool_]) -> str:
-    """Flags as text."""
-    return base64.b64encode(np.packbits(flags).tobytes()).decode()
-
-
-def unpack(text: str, n: int) -> NDArray[np.bool_]:
-    """Inverse of :func:`pack`."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8))[:n].astype(bool)
 
 
 def do(folder: Path, job: Job) -> Result:
