@@ -241,7 +241,7 @@ def test_gradients_are_always_finite(seed: int, scale: float) -> None:
     delays = [rng.integers(0, 50, (3, 1)), rng.integers(0, 50, (1, 2))]
     out = np.where(times[-1] < 0, np.inf, times[-1] / 50)
     for loss in (gradients.one_sided, gradients.two_sided, gradients.cross_entropy):
-        value, error = loss(out, rng.integers(0, 2, 6))
+        value, error = loss(out, rng.integers(0, 2, 6), 0.2)
         assert np.isfinite(value).all()
         for rule in ALL:
             for parts in backward(error, times, weights, delays, rule, clip=0.5):
@@ -259,11 +259,13 @@ def test_losses_are_differentiated(loss: gradients.Loss) -> None:
     rng = np.random.default_rng(4)
     times, labels = rng.uniform(0, 1, (20, 4)), rng.integers(0, 4, 20)
     times[rng.random((20, 4)) < 0.2] = np.inf
-    value, error = loss(times, labels)
+    value, error = loss(times, labels, 0.2)
     numeric = np.zeros_like(times)
     for b, n in zip(*np.nonzero(np.isfinite(times)), strict=True):
         row = times[b : b + 1].copy()
-        numeric[b, n] = differences(lambda row=row, b=b: loss(row, labels[b : b + 1])[0][0], row[:, n : n + 1])[0, 0]
+        numeric[b, n] = differences(lambda row=row, b=b: loss(row, labels[b : b + 1], 0.2)[0][0], row[:, n : n + 1])[
+            0, 0
+        ]
     assert np.allclose(error, numeric, atol=1e-5)
     assert np.allclose(error.sum(axis=1), 0)  # only differences of times count
     silent = ~np.isfinite(times[np.arange(20), labels])

@@ -2,12 +2,14 @@
 
 from host.trainers.base import Neuron, Progress, StopTraining, TrainingError, balanced_accuracy
 from host.trainers.checkpoint import CheckpointError, State
+from host.trainers.delgrad import DelGrad
 from host.trainers.metropolis import MetropolisHastings
 from host.trainers.spike_backprop import SpikeBackprop
 from host.trainers.surrogate import SurrogateGradient
 
 __all__ = [
     "CheckpointError",
+    "DelGrad",
     "MetropolisHastings",
     "Neuron",
     "Progress",

@@ -18,8 +18,10 @@ neuron fires at most once; later spikes are ignored.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import lambertw
 
 from host.trainers.base import FloatArray, IntArray
@@ -39,8 +41,8 @@ Derivatives = tuple[FloatArray, FloatArray]
 Rule = Callable[[IntArray, FloatArray], Derivatives]
 """From the ages ``T - s`` in steps (B, n_pre, n_post) and the weights (n_pre, n_post) to the derivatives."""
 
-Loss = Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray]]
-"""From the output times in tau_s (B, n_out), ``inf`` for none, and the labels (B,) to loss (B,) and dL/dt."""
+Loss = Callable[[FloatArray, IntArray, float], tuple[FloatArray, FloatArray]]
+"""From the output times in tau_s (B, n_out), ``inf`` for none, the labels (B,) and a scale to loss (B,) and dL/dt."""
 
 
 # ---- derivatives of one layer ---------------------------------------------------------------------------------------
@@ -209,9 +211,9 @@ def cross_entropy(times: FloatArray, labels: IntArray, xi: float = 0.2) -> tuple
 
 def backward(
     error: FloatArray,
-    times: Sequence[IntArray],
+    times: Sequence[NDArray[np.integer[Any]]],
     weights: Sequence[FloatArray],
-    delays: Sequence[IntArray],
+    delays: Sequence[NDArray[np.integer[Any]]],
     rule: Rule,
     clip: float = np.inf,
 ) -> list[tuple[FloatArray, FloatArray]]:
