@@ -271,12 +271,12 @@ def _kernel() -> Callable[..., int]:
                 # The encoder prepares a step while the layers work on the one before.
                 cycles += max(work, encoding_cycles)
                 work = c_step
-                input_spikes += n_sources
                 if early_end and silent == 0:
                     # The encoder had this step under way when the sample ended.
                     work = 0
                     ran = t
                     break
+                input_spikes += n_sources
 
                 for layer in range(n_layers):
                     size = sizes[layer + 1]
