@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host import Chip, Events, Network, latency
+from host import Chip, Events, Network, datasets, latency
+from host.datasets import yin_yang
 from host.errors import EventsError, NetworkError, UserError
+from pymodel import GoldenChip
 from rtl.config import ChipConfig
 from rtl.registers import Opcode, Region
 
@@ -183,3 +185,178 @@ def test_latencies_past_the_time_out_are_refused() -> None:
         chip.load(random_network(CFG))
         with pytest.raises(EventsError, match="an event at time step 100: must be below steps = 100"):
             chip.run(latency(np.ones((1, 10)), 7.5, 100), 100)
+
+
+# ---- on the golden model -----------------------------------------------------------------------------------------
+
+
+def spikes(n: int = 12, steps: int = 25, seed: int = 3) -> Events:
+    return Events.from_dense(np.random.default_rng(seed).random((n, steps, 10)) < 0.15)
+
+
+def equal(a: Any, b: Any) -> bool:
+    lists = zip([*a.counts, *a.first_spike], [*b.counts, *b.first_spike], strict=True)
+    plain = ("potential_sum", "cycles", "input_spikes", "steps")
+    return all(np.array_equal(x, y) for x, y in lists) and all(
+        np.array_equal(getattr(a, name), getattr(b, name)) for name in plain
+    )
+
+
+@pytest.mark.parametrize("axonal", [False, True], ids=["synaptic", "axonal"])
+@pytest.mark.parametrize(("slots", "lanes"), [(2, 4), (17, 16), (1024, 8)])
+def test_delays_come_back_as_written(slots: int, lanes: int, axonal: bool) -> None:
+    cfg = ChipConfig((10, 7, 3), lanes=lanes, delay_slots=slots, axonal_delays=axonal)
+    with Chip(cfg) as chip, Chip(cfg) as fresh:
+        for seed in range(3):
+            network = random_network(cfg, seed)
+            network.delays[0][2] = slots - 1
+            chip.load(network)
+            assert all(np.array_equal(a, b) for a, b in zip(chip.delays(), network.delays, strict=True))
+            assert all(np.array_equal(a, b) for a, b in zip(chip.weights(), network.weights, strict=True))
+            network.delays[1][4] = 0
+            chip.load(network)
+            assert [matrix.dtype for matrix in chip.delays()] == [np.int32, np.int32]
+            assert np.array_equal(chip.delays()[1], network.delays[1])
+            fresh.load(network)
+            assert equal(chip.run(spikes(), 40), fresh.run(spikes(), 40))
+
+
+def test_axonal_and_synaptic_chips_agree() -> None:
+    network = random_network(AXONAL)
+    with Chip(AXONAL) as axonal, Chip(CFG) as synaptic:
+        for chip in (axonal, synaptic):
+            chip.load(network)
+        assert equal(axonal.run(spikes(), 40), synaptic.run(spikes(), 40))
+
+
+def test_a_delay_of_the_inputs_is_a_later_input() -> None:
+    later = np.arange(10)[:, None]
+    network = random_network(CFG, delays=[later, 0])
+    times = np.random.default_rng(1).integers(-1, 15, (20, 10))
+    shifted = np.where(times < 0, -1, times + later[:, 0])
+    with Chip(CFG) as delayed, Chip(CFG) as prompt:
+        delayed.load(network)
+        prompt.load(network.replace(delays=None))
+        a = delayed.run(Events.from_times(times), 40, record="raster")
+        b = prompt.run(Events.from_times(shifted), 40, record="raster")
+    assert a.counts[1].any()
+    assert all(np.array_equal(x, y) for x, y in zip(a.raster, b.raster, strict=True))
+
+
+def test_samples_end_with_the_last_first_spike_of_the_outputs() -> None:
+    raster = spikes(30).to_dense(25, 10)
+    raster[::3, 6:] = False
+    x = Events.from_dense(raster)
+    with Chip(CFG) as chip:
+        chip.load(random_network(CFG, biases=[-10, -20]))
+        whole, early = chip.run(x, 40), chip.run(x, 40, early_end=True)
+        fired = (whole.first_spike[1] >= 0).all(axis=1)
+        assert 0 < fired.sum() < 30
+        assert whole.steps.tolist() == [40] * 30
+        assert whole.steps.dtype == early.steps.dtype == np.int64
+        assert np.array_equal(early.steps, np.where(fired, whole.first_spike[1].max(axis=1) + 1, 40))
+        assert np.array_equal(early.first_spike[1], whole.first_spike[1])
+        assert np.array_equal(early.cycles < whole.cycles, early.steps < 40)
+        assert chip.stats.timesteps == 30 * 40 + int(early.steps.sum())
+        recorded = chip.run(x, 40, record=["raster"], early_end=True)
+        assert recorded.steps.tolist() == [40] * 30
+        assert recorded.raster[1].shape == (30, 40, 3)
+        # What would have come after the end did not happen, and the register does not stay set.
+        assert int(sum(counts.sum() for counts in early.counts)) < int(sum(counts.sum() for counts in whole.counts))
+        assert equal(chip.run(x, 40), whole)
+        assert chip.run(Events([], []), 40, early_end=True).steps.shape == (0,)
+
+
+def test_samples_of_plain_chips_end_early_and_learning_ones_do_not() -> None:
+    cfg = ChipConfig((10, 7, 3), lanes=4, learning=True)
+    weights = random_network(CFG).weights
+    with Chip(cfg) as chip:
+        chip.load(Network(weights, thresholds=1000))
+        out = chip.run(np.full((2, 10), 255), 50, early_end=True)
+        assert np.array_equal(out.steps, out.first_spike[1].max(axis=1) + 1)
+        assert out.steps.max() < 50
+        chip.load(Network(weights, fire=("threshold", "winner"), noise="flat", noise_shift=8))
+        learned = chip.learn(np.full((2, 10), 255), [0, 1], 50)
+        assert learned.steps.tolist() == [50, 50]
+        assert learned.winners.sum(axis=1).tolist() == [50, 50]
+
+
+def test_a_restarted_backend_gets_its_delays_back() -> None:
+    class Died(RuntimeError):
+        pass
+
+    class Mortal:
+        """A golden chip that dies when told to."""
+
+        died = (Died,)
+        dies = False
+
+        def __init__(self) -> None:
+            self.restart()
+
+        def restart(self) -> None:
+            self.inner = GoldenChip(CFG)
+
+        def exchange(self, words: np.ndarray) -> np.ndarray:
+            if self.dies:
+                self.dies = False
+                raise Died("killed by a test")
+            return self.inner.exchange(words)
+
+        def close(self) -> None:
+            pass
+
+    backend, network = Mortal(), random_network(CFG)
+    with Chip(CFG, backend=backend) as chip, Chip(CFG) as safe:
+        for each in (chip, safe):
+            each.load(random_network(CFG, seed=4))
+            each.run(spikes(), 40, early_end=True)
+            each.load(network)
+        backend.dies = True
+        with pytest.warns(RuntimeWarning, match="killed by a test"):
+            out = chip.run(spikes(), 40, early_end=True)
+        assert equal(out, safe.run(spikes(), 40, early_end=True))
+        assert all(np.array_equal(a, b) for a, b in zip(chip.delays(), network.delays, strict=True))
+
+
+@pytest.mark.parametrize("name", ["H30_WA_b8", "H30_WA_b10", "H5_WS_b10"])
+def test_published_networks_spike_when_they_should(name: str) -> None:
+    """Networks of the DelGrad authors in integers: every spike of 1000 samples, from the features to the outputs."""
+    path = datasets.data_folder() / "delgrad-known-answers" / f"int_{name}_sh8.npz"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there (set {datasets.DATA_VARIABLE} to the folder of the data files)")
+    known = np.load(path, allow_pickle=False)
+    n_steps, steps, lat = int(known["N"]), int(known["T"]), int(known["lat"])
+    delays = [known["D1"], known["D2"] + lat]
+    axonal = all((matrix == matrix[:, :1]).all() for matrix in delays)
+    cfg = ChipConfig(
+        (4, len(known["W2q"]), 3),
+        weight_bits=10,
+        state_bits=int(known["state_bits"]),
+        delay_slots=int(max(matrix.max() for matrix in delays)) + 1,
+        axonal_delays=axonal,
+        die_tables=False,
+    )
+    network = Network(
+        [known["W1q"], known["W2q"]],
+        thresholds=[int(known["theta1"]), int(known["theta2"])],
+        decay_syn=int(known["ds"]),
+        decay_mem=int(known["dm"]),
+        shift=int(known["sh"]),
+        reset="none",
+        fire_once=True,
+        delays=delays,
+    )
+    features, labels = yin_yang(1000, 40)
+    x = latency(features, 0.15 * n_steps, 2.0 * n_steps)
+    assert x == Events.from_times(known["t_in"])
+    with Chip(cfg) as chip:
+        chip.load(network)
+        out = chip.run(x, steps)
+        early = chip.run(x, steps, early_end=True)
+    for layer, expected in enumerate((known["t_hid"], known["t_out"])):
+        assert np.array_equal(out.first_spike[layer], expected)
+    assert np.array_equal(early.first_spike[1], known["t_out"])
+    assert early.steps.mean() < steps
+    first = np.where(out.first_spike[1] < 0, steps, out.first_spike[1])
+    assert np.mean(first.argmin(axis=1) == labels) == pytest.approx(float(known["acc"]), abs=1e-9)

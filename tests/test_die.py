@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host import Chip, Die, Network
+from host import Chip, Die, Events, Network
 from host.die import KINDS, SINGLES, transfer_lines
 from host.errors import DieError
 from rtl.config import ChipConfig
@@ -176,6 +176,37 @@ def test_amplitudes_are_written_where_the_manual_says() -> None:
     for name, bits in (("noise", 16), ("threshold_noise", 10), ("jitter", 8)):
         (largest,) = set(amplitudes(**{name: SINGLES[name][1]})) - {0}
         assert 0.9 * (1 << bits) < largest < 1 << bits
+
+
+def test_threshold_noise_holds_for_a_sample() -> None:
+    cfg, theta, slope, steps = ChipConfig((1, 64), lanes=16), 40_000, 100, 1500
+    network = Network(
+        [np.zeros((1, 64), int)], thresholds=theta, biases=slope, shift=0, decay_syn=4096, decay_mem=0, reset="zero"
+    )
+    with Chip(cfg, die=Die.only(threshold_noise=0.1)) as chip:
+        chip.load(network)
+        out = chip.run(np.zeros((300, 1), int), steps, seed=3)
+        assert np.array_equal(chip.run(np.zeros((300, 1), int), steps, seed=3).first_spike[0], out.first_spike[0])
+    reached = (out.first_spike[0] + 1) * slope / theta
+    assert reached.std() == pytest.approx(0.1, rel=0.03)
+    assert reached.mean() == pytest.approx(1, abs=0.01)
+    assert reached.mean(axis=0).std() == pytest.approx(0.1 / np.sqrt(300), rel=0.3)
+    assert np.array_equal(out.counts[0], steps // (out.first_spike[0] + 1))
+
+
+@pytest.mark.parametrize("jitter", [0.1, 1.0, 9.18])
+def test_jitter_in_time_steps(jitter: float) -> None:
+    cfg = ChipConfig((1, 64), lanes=16, delay_slots=128)
+    network = Network([np.ones((1, 64), int)], thresholds=1, decay_syn=4096, decay_mem=4096, delays=64)
+    with Chip(cfg, die=Die.only(jitter=jitter)) as chip:
+        chip.load(network)
+        late = chip.run(Events.from_times(np.zeros((300, 1), int)), 128, seed=1).first_spike[0]
+        chip.load(network.replace(delays=0))
+        prompt = chip.run(Events.from_times(np.zeros((300, 1), int)), 128, seed=1).first_spike[0]
+    # Arrivals are rounded to whole steps.
+    assert late.std() == pytest.approx(np.sqrt(jitter**2 + 1 / 12), rel=0.05) if jitter > 0.5 else late.std() < 0.5
+    assert abs(late.mean() - 64) < 0.05 + 0.02 * jitter
+    assert np.array_equal(prompt, np.maximum(late - 64, 0))
 
 
 def test_jitter_needs_delays() -> None:
