@@ -121,7 +121,7 @@ class Events:
         words.sort(axis=1)
         events = cls.__new__(cls)
         events.offsets = np.concatenate(([0], np.cumsum((array >= 0).sum(axis=1)))).astype(np.int64)
-        events.words = words[words < _FIELD_MAX << _FIELD]
+        events.words = words[words < _FIELD_MAX << _FIELD].astype(np.uint32, copy=False)
         return events
 
     def to_dense(self, steps: int, n_in: int) -> NDArray[np.bool_]:
