@@ -18,7 +18,7 @@ from host.chip import sample_seeds
 from host.datasets import DatasetError
 from host.errors import ChipError, UserError
 from host.reproduce import cells, ssnn_bp, study
-from host.reproduce.numbers import NOT_MEASURED, difference, pack
+from host.reproduce.numbers import ABOVE, BELOW, CLOSE, EQUAL, NOT_MEASURED, UNCLEAR, difference, pack, verdict
 from host.reproduce.ssnn_bp import findings, settings
 from host.reproduce.ssnn_bp import work as jobs
 from host.reproduce.ssnn_bp.cycles import PARTS, closed_form, input_spikes
@@ -231,17 +231,17 @@ def test_cycles_of_learning_follow_from_the_recorded_spikes(encoding: str) -> No
 @pytest.mark.parametrize(
     ("mean", "se", "expected"),
     [
-        (0.004, 0.001, findings.ABOVE),
-        (-0.001, 0.002, findings.EQUAL),
-        (-0.008, 0.002, findings.CLOSE),
-        (-0.03, 0.004, findings.BELOW),
-        (-0.03, 0.03, findings.UNCLEAR),
-        (0.0, 0.01, findings.UNCLEAR),
-        (0.0, 0.0, findings.EQUAL),
+        (0.004, 0.001, ABOVE),
+        (-0.001, 0.002, EQUAL),
+        (-0.008, 0.002, CLOSE),
+        (-0.03, 0.004, BELOW),
+        (-0.03, 0.03, UNCLEAR),
+        (0.0, 0.01, UNCLEAR),
+        (0.0, 0.0, EQUAL),
     ],
 )
 def test_verdict(mean: float, se: float, expected: str) -> None:
-    assert findings.verdict({"mean": mean, "se": se}) == expected
+    assert verdict({"mean": mean, "se": se}) == expected
 
 
 def test_differences_are_paired_by_sample_and_seed() -> None:
@@ -269,7 +269,7 @@ def entry(mean: float, se: float = 0.001, **more: Any) -> dict[str, Any]:
     """A row of a table, with what the claims look at."""
     gap = {"mean": mean, "se": se, "n": 3}
     chip = {"mean": 0.97 + mean, "sd": 0.001, "n": 3}
-    base: dict[str, Any] = {"title": "a network", "n_test": 10_000, "minus": gap, "verdict": findings.verdict(gap)}
+    base: dict[str, Any] = {"title": "a network", "n_test": 10_000, "minus": gap, "verdict": verdict(gap)}
     return base | {"chip": chip, "curves": {"wrong": [0.5, 0.05]}} | more
 
 

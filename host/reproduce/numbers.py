@@ -14,6 +14,23 @@ from host.reproduce.cells import Result, summarise
 SIGMAS = 2.0
 """Standard errors within which two accuracies are called equal."""
 
+NEAR = 0.01
+"""A difference of accuracies up to which a network is called close to another one."""
+
+EQUAL, ABOVE, CLOSE, BELOW, UNCLEAR = "equal", "above", "close", "below", "unclear"
+VERDICTS = (ABOVE, EQUAL, CLOSE, BELOW, UNCLEAR)
+REACHED = (ABOVE, EQUAL)
+WITHIN = (ABOVE, EQUAL, CLOSE)
+WORDS = {
+    ABOVE: "above it",
+    EQUAL: "equal",
+    CLOSE: f"within {100 * NEAR:g} point",
+    BELOW: f"more than {100 * NEAR:g} point below",
+    UNCLEAR: "too few test samples to tell",
+    None: "-",
+}
+"""Verdicts in the tables."""
+
 NOT_MEASURED = "not measured"
 
 
@@ -28,29 +45,45 @@ def unpack(text: str, n: int) -> NDArray[np.bool_]:
 
 
 def difference(first: Mapping[int, Result], second: Mapping[int, Result]) -> dict[str, float] | None:
-    """Mean of first - second over the seeds that both have, and its standard error.
+    """Mean of first - second over the seeds that both have, and its standard error; see :func:`contrast`."""
+    return contrast([first], [second])
 
-    Both saw the same test samples, so the differences are paired by sample. The standard error is the larger of that
-    over test samples and that over seeds.
+
+def contrast(plus: Sequence[Mapping[int, Result]], minus: Sequence[Mapping[int, Result]]) -> dict[str, float] | None:
+    """Accuracies `plus` less accuracies `minus`, mean over the seeds that all have, and its standard error.
+
+    All saw the same test samples, so the differences are paired by sample. The standard error is the larger of that
+    over test samples and that over seeds. ``None`` if there is no common seed, or if the samples were others.
     """
-    seeds = sorted(set(first) & set(second))
+    groups = [*plus, *minus]
+    seeds = sorted(set.intersection(*(set(group) for group in groups)))
     if not seeds:
         return None
     pairs, tests = [], set()
     for seed in seeds:
-        a, b = first[seed], second[seed]
-        if a["test"] != b["test"]:
+        found = [group[seed] for group in groups]
+        if len({each["test"] for each in found}) > 1:
             return None
-        tests.add(a["test"])
-        right = [unpack(each["right"], each["n_test"]).astype(float) for each in (a, b)]
-        pairs.append(right[0] - right[1])
+        tests.add(found[0]["test"])
+        right = [unpack(each["right"], each["n_test"]).astype(float) for each in found]
+        pairs.append(np.sum(right[: len(plus)], axis=0) - np.sum(right[len(plus) :], axis=0))
     n = len(pairs[0])
     if len(tests) == 1:
         over_samples = float(np.mean(pairs, axis=0).std(ddof=1) / n**0.5)
     else:
         over_samples = float((np.mean([pair.var(ddof=1) for pair in pairs]) / n / len(pairs)) ** 0.5)
-    found = summarise(float(pair.mean()) for pair in pairs)
-    return {"mean": found["mean"], "se": max(over_samples, found["se"]), "n": found["n"]}
+    over_seeds = summarise(float(pair.mean()) for pair in pairs)
+    return {"mean": over_seeds["mean"], "se": max(over_samples, over_seeds["se"]), "n": over_seeds["n"]}
+
+
+def verdict(difference: Mapping[str, float]) -> str:
+    """What to call a difference by the interval of two standard errors around it."""
+    mean, margin = difference["mean"], SIGMAS * difference["se"]
+    if mean - margin > 0:
+        return ABOVE
+    if mean + margin < 0:
+        return CLOSE if mean >= -NEAR else BELOW
+    return EQUAL if abs(mean) + margin <= NEAR else UNCLEAR
 
 
 def percent(value: float, n_test: int = 10_000) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from host import plots
+from host.reproduce.numbers import NEAR
 from host.reproduce.ssnn_bp import cycles
-from host.reproduce.ssnn_bp.findings import NEAR
 from host.reproduce.ssnn_bp.text import CYCLES
 
 CHIP, ANN = plots.RED, plots.BLUE

@@ -8,32 +8,34 @@ from typing import Any
 import numpy as np
 
 from host.reproduce.cells import Result, summarise
-from host.reproduce.numbers import NOT_MEASURED, SIGMAS, answered, difference, listed, percent, points
+from host.reproduce.numbers import (
+    ABOVE,
+    BELOW,
+    CLOSE,
+    EQUAL,
+    NEAR,
+    NOT_MEASURED,
+    REACHED,
+    SIGMAS,
+    UNCLEAR,
+    VERDICTS,
+    WITHIN,
+    answered,
+    difference,
+    listed,
+    percent,
+    points,
+    verdict,
+)
 from host.reproduce.ssnn_bp import settings as s
 from host.reproduce.ssnn_bp.settings import SETTINGS, Job, Plan, Setting
 
-NEAR = 0.01
-"""A difference of accuracies up to which a network is called close to another one."""
-EQUAL, ABOVE, CLOSE, BELOW, UNCLEAR = "equal", "above", "close", "below", "unclear"
-KINDS = (ABOVE, EQUAL, CLOSE, BELOW, UNCLEAR)
-REACHED = (ABOVE, EQUAL)
-WITHIN = (ABOVE, EQUAL, CLOSE)
 NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "nmnist": "N-MNIST", "digits": "digits"}
 
 Results = Mapping[Job, Result]
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------
-
-
-def verdict(difference: Mapping[str, float]) -> str:
-    """What to call a difference, chip minus the other, by the interval of two standard errors around it."""
-    mean, margin = difference["mean"], SIGMAS * difference["se"]
-    if mean - margin > 0:
-        return ABOVE
-    if mean + margin < 0:
-        return CLOSE if mean >= -NEAR else BELOW
-    return EQUAL if abs(mean) + margin <= NEAR else UNCLEAR
 
 
 def _seeds(results: Results, setting: Setting, seeds: int, kind: str = "chip") -> dict[int, Result]:
@@ -190,7 +192,7 @@ def _comparable(headline: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     entries = [entry for entry in headline if entry["minus"]]
     if not entries:
         return answered(what, NOT_MEASURED, ["No network of the table has both accuracies yet."])
-    groups = {kind: [each for each in entries if each["verdict"] == kind] for kind in KINDS}
+    groups = {kind: [each for each in entries if each["verdict"] == kind] for kind in VERDICTS}
     clear = [entry for entry in entries if entry["verdict"] != UNCLEAR]
     if not clear:
         answer = "cannot tell"

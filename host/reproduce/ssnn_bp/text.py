@@ -8,20 +8,12 @@ from typing import Any
 import numpy as np
 
 from host import plots
-from host.reproduce.numbers import SIGMAS, percent, points, share
+from host.reproduce.numbers import NEAR, SIGMAS, WORDS, percent, points, share
 from host.reproduce.report import costs, introduction, section, table, yes
 from host.reproduce.ssnn_bp import cycles
-from host.reproduce.ssnn_bp.findings import NAMES, NEAR, UNCLEAR
+from host.reproduce.ssnn_bp.findings import NAMES
 from host.reproduce.ssnn_bp.settings import SETTINGS, Plan
 
-WORDS = {
-    "above": "above it",
-    "equal": "equal",
-    "close": f"within {100 * NEAR:g} point",
-    "below": f"more than {100 * NEAR:g} point below",
-    UNCLEAR: "too few test samples to tell",
-    None: "-",
-}
 CYCLES = {
     "load": "load, seed",
     "encode": "encoder",
