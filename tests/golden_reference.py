@@ -361,9 +361,9 @@ class ReferenceChip:
                         spiking.append(word & 0xFFFF)
                         at += 1
             encodings.append((cfg.in_words if encoding < 2 else len(spiking)) + 3)
-            n_input_spikes += len(spiking)
             if over:
                 break
+            n_input_spikes += len(spiking)
             sources, all_gates = [spiking], []
             work = 0
             for layer, size in enumerate(sizes):
