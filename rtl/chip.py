@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -64,6 +64,7 @@ class Chip(wiring.Component):
         m.submodules.neurons = neurons = NeuronUpdate(cfg)
         m.submodules.sequencer = sequencer = Sequencer(cfg)
         jittery = cfg.die_tables and cfg.delay_slots > 0
+        jitter: Value = Const(0)
         m.submodules.seeder = seeder = Seeder(cfg.lanes // 2, 1 + cfg.die_tables + cfg.learning + jittery)
         m.submodules.recorder = recorder = Recorder(cfg)
         m.submodules.results = results = Results(cfg)
@@ -217,13 +218,15 @@ class Chip(wiring.Component):
         # ---- the die ----------------------------------------------------------------------------------------------
         if cfg.die_tables:
             m.submodules.bank = bank = RandomBank(cfg.lanes, pairs=True)
-            m.submodules.die = die = DieGlobals()
+            m.submodules.die = die = DieGlobals(delays=jittery)
+            if jittery:
+                jitter = die.jitter_amplitude
             bus(die.host, Region.DIE_GLOBAL)
             bus(synapses.die_host, Region.DIE_SYNAPSE)
             bus(neurons.die_neuron_host, Region.DIE_NEURON)
             bus(neurons.die_bias_host, Region.DIE_BIAS)
             m.d.comb += [
-                noisy.eq((die.amplitude != 0) | (die.threshold_amplitude != 0) | (die.jitter_amplitude != 0)),
+                noisy.eq((die.amplitude != 0) | (die.threshold_amplitude != 0) | (jitter != 0)),
                 bank.shift.eq(seeder.shift[1]),
                 bank.seed.eq(seeder.word),
                 bank.advance.eq(neurons.drawn),
@@ -243,7 +246,7 @@ class Chip(wiring.Component):
                 jitters.seed.eq(seeder.word),
                 jitters.advance.eq(synapses.drawn),
                 synapses.draws.eq(jitters.values),
-                synapses.jitter.eq(die.jitter_amplitude),
+                synapses.jitter.eq(jitter),
             ]
 
         # ---- results ----------------------------------------------------------------------------------------------

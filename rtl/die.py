@@ -52,17 +52,18 @@ def amplify(m: Module, bent: Value, gain: Value, shift: Value) -> Value:
 
 
 class DieGlobals(wiring.Component):
-    """Region DIE_GLOBAL: the transfer classes and the amplitudes of what changes from step to step. Write-only."""
+    """Region DIE_GLOBAL: the transfer classes and the amplitudes of what is drawn anew. Write-only."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, delays: bool) -> None:
+        self.delays = delays
         super().__init__(
             {
                 "host": In(HostBus()),
                 "curves": Out(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES)),
                 "amplitude": Out(16),
                 "threshold_amplitude": Out(10),
-                "jitter_amplitude": Out(8),
             }
+            | ({"jitter_amplitude": Out(8)} if delays else {})
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -70,11 +71,9 @@ class DieGlobals(wiring.Component):
         neutral = {"slope": 0, "offset": DIE_UNLIMITED, "cap": DIE_UNLIMITED}
         curves = Signal(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES), init=[neutral] * TRANSFER_CLASSES)
         m.d.comb += self.curves.eq(curves)
-        amplitudes = {
-            DIE_NOISE_OFFSET: self.amplitude,
-            DIE_THRESHOLD_NOISE_OFFSET: self.threshold_amplitude,
-            DIE_JITTER_OFFSET: self.jitter_amplitude,
-        }
+        amplitudes = {DIE_NOISE_OFFSET: self.amplitude, DIE_THRESHOLD_NOISE_OFFSET: self.threshold_amplitude}
+        if self.delays:
+            amplitudes[DIE_JITTER_OFFSET] = self.jitter_amplitude
         with m.If(self.host.write):
             for offset, amplitude in amplitudes.items():
                 with m.If(self.host.offset == offset):

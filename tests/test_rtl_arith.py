@@ -20,7 +20,14 @@ from rtl.arith import decay, least, magnitude, saturate, sign_extend
 from rtl.crc import Crc32
 from rtl.die import DieGlobals, Distorter
 from rtl.random import RandomBank, Seeder
-from rtl.registers import DIE_GLOBAL_SPACE, DIE_NOISE_OFFSET, DIE_UNLIMITED, TRANSFER_CLASSES
+from rtl.registers import (
+    DIE_GLOBAL_SPACE,
+    DIE_JITTER_OFFSET,
+    DIE_NOISE_OFFSET,
+    DIE_THRESHOLD_NOISE_OFFSET,
+    DIE_UNLIMITED,
+    TRANSFER_CLASSES,
+)
 
 few = settings(max_examples=4)
 
@@ -172,9 +179,9 @@ def test_neutral_tables_leave_every_weight_as_it_is() -> None:
 
 
 def test_die_globals_are_neutral_until_written_and_keep_the_golden_bits() -> None:
-    dut = DieGlobals()
+    dut = DieGlobals(delays=True)
     draw = random.Random(3)
-    model, masks = golden_die.neutral_globals(), golden_die.global_masks()
+    model, masks = golden_die.neutral_globals(), golden_die.global_masks(delays=True)
 
     async def bench(context: Any) -> None:
         def same() -> None:
@@ -182,6 +189,8 @@ def test_die_globals_are_neutral_until_written_and_keep_the_golden_bits() -> Non
                 curve = context.get(dut.curves[line])
                 assert [curve.slope, curve.offset, curve.cap] == model[4 * line : 4 * line + 3].tolist()
             assert context.get(dut.amplitude) == model[DIE_NOISE_OFFSET]
+            assert context.get(dut.threshold_amplitude) == model[DIE_THRESHOLD_NOISE_OFFSET]
+            assert context.get(dut.jitter_amplitude) == model[DIE_JITTER_OFFSET]
 
         assert model[1] == DIE_UNLIMITED
         same()
