@@ -9,9 +9,23 @@
 True
 """
 
+from typing import TYPE_CHECKING, Any
+
 from host.chip import Chip, Output, Stats
 from host.die import Die
 from host.events import Events, latency
 from host.network import Network
 
-__all__ = ["Chip", "Die", "Events", "Network", "Output", "Stats", "latency"]
+if TYPE_CHECKING:
+    from host.nir_io import export_nir, import_nir
+
+__all__ = ["Chip", "Die", "Events", "Network", "Output", "Stats", "export_nir", "import_nir", "latency"]
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of NIR, when they are first asked for: their package takes as long to import as all the rest."""
+    if name in ("export_nir", "import_nir"):
+        from host import nir_io
+
+        return getattr(nir_io, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,8 @@ value and what is allowed. Other :class:`SpikeloopError` mean that the chip or t
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SpikeloopError(Exception):
     """Base of all errors raised by the host."""
@@ -17,6 +19,13 @@ class UserError(SpikeloopError, ValueError):
 
 class NetworkError(UserError):
     """A network that is no network, does not fit the chip, or a file that holds none."""
+
+
+class NirError(UserError):
+    """A NIR graph that no chip of the configuration can hold, or a file that holds none."""
+
+    report: Any = None
+    """:class:`host.nir_io.ConversionReport` as far as the conversion got; ``None``: there was nothing to convert."""
 
 
 class EventsError(UserError):
