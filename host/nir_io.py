@@ -519,12 +519,11 @@ def _chain(nodes: dict[str, Any], edges: set[tuple[str, str]], report: Conversio
     neurons = {name: list(ways(name)) for name, node in nodes.items() if isinstance(node, _NEURONS)}
     source, layers = inputs[0], []
     done = [source]
-    n_pre = int(np.prod(nodes[source].input_type["input"], dtype=np.int64))
+    shape = nodes[source].input_type["input"]
+    if shape is None:
+        report.refuse(source, "node", f"Input {source!r} has no shape: must say how many inputs there are")
+    n_pre = int(np.prod(shape, dtype=np.int64))
     while targets := [name for name, each in neurons.items() if any(way[0] == source for way in each)]:
-        for target in targets:
-            if target in done:
-                reason = f"a recurrent edge leads from {source!r} to {target!r}: the chip's layers feed forward alone"
-                report.refuse(target, "edge", reason)
         if len(targets) > 1:
             names = " and ".join(map(repr, sorted(targets)))
             report.refuse(
@@ -533,10 +532,8 @@ def _chain(nodes: dict[str, Any], edges: set[tuple[str, str]], report: Conversio
         target = targets[0]
         others = sorted({way[0] for way in neurons[target]} - {source})
         if others:
-            what = "recurrent" if set(others) - set(done) else "an edge past a layer"
-            reason = (
-                f"neurons {target!r} also listen to {others[0]!r} ({what}): on the chip only to the layer before them"
-            )
+            # Not from an earlier layer, which would feed two.
+            reason = f"a recurrent edge leads from {others[0]!r} to {target!r}: the chip's layers feed forward alone"
             report.refuse(target, "edge", reason)
         branches = _parse(neurons[target], nodes, n_pre, report)
         layers.append(_Layer(target, nodes[target], branches))
