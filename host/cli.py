@@ -171,6 +171,13 @@ def _sizes(text: str) -> tuple[int, ...]:
         raise UserError(f"Hidden layers {text!r}: must be sizes separated by commas, for example 30,15.") from None
 
 
+def _config(path: Path) -> ChipConfig:
+    try:
+        return ChipConfig.from_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the configuration {path}: {error}.") from None
+
+
 # ---- commands -------------------------------------------------------------------------------------------------------
 
 
@@ -455,11 +462,7 @@ def verilog(
     """Write the chip as Verilog; the same configuration gives the same bytes."""
     with one_sentence():
         if config is not None:
-            try:
-                text = config.read_text()
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"Cannot read the configuration {config}: {error}.") from None
-            cfg = ChipConfig.from_json(text)
+            cfg = _config(config)
         else:
             cfg = ChipConfig(
                 layers=_sizes(layers),
@@ -483,6 +486,68 @@ def verilog(
         except OSError as error:
             raise UserError(f"Cannot write {path}: {error.strerror or error}.") from None
         console.print(f"Wrote {path} ({len(verilog_text.splitlines()):,} lines)", highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: spikeloop import-nir graph.nir --layers 30,15,2 --delay-slots 16 --dt 1e-3 --out network.npz"
+)
+def import_nir(
+    file: Annotated[Path, typer.Argument(help="NIR graph (HDF5).")],
+    layers: Annotated[str, typer.Option(help="Inputs, then neurons of each layer of the chip.")] = "30,15,2",
+    weight_bits: WeightBits = 8,
+    delay_slots: Annotated[int, typer.Option(help="Steps that a spike may be under way; 0: no delays.")] = 0,
+    config: Annotated[Path | None, typer.Option(help="Configuration as JSON instead of the options above.")] = None,
+    dt: Annotated[float | None, typer.Option(help="Step in seconds; default: as the file says, if it does.")] = None,
+    decay: Annotated[str | None, typer.Option(help="exponential or euler: how time constants become decays.")] = None,
+    nearest: Annotated[
+        bool, typer.Option("--nearest", help="Where the chip cannot hold what the graph says, take the next best.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="File of the network.")] = Path("network.npz"),
+) -> None:
+    """Turn a NIR graph of another framework into a network for a chip; the table says what was rounded."""
+    from host.errors import NirError
+    from host.nir_io import import_nir as convert
+
+    with one_sentence():
+        cfg = (
+            _config(config)
+            if config is not None
+            else ChipConfig(layers=_sizes(layers), weight_bits=weight_bits, delay_slots=delay_slots)
+        )
+        try:
+            network, report = convert(file, cfg, dt=dt, decay=decay, strict=not nearest)
+        except NirError as error:
+            if error.report is not None:
+                console.print(error.report)
+            raise
+        try:
+            network.save(out)
+        except OSError as error:
+            raise UserError(f"Cannot write {out}: {error.strerror or error}.") from None
+        console.print(report)
+        console.print(f"Wrote {out}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: spikeloop export-nir network.npz --dt 1e-3 --out network.nir")
+def export_nir(
+    file: Annotated[Path, typer.Argument(help="Network, as Network.save writes it.")],
+    dt: Annotated[float, typer.Option(help="Step in seconds.")] = 1e-3,
+    decay: Annotated[str, typer.Option(help="exponential or euler: how decays become time constants.")] = "exponential",
+    out: Annotated[Path, typer.Option(help="File of the NIR graph.")] = Path("network.nir"),
+) -> None:
+    """Write a network as a NIR graph for other frameworks; the table says what they will not see."""
+    from host.network import Network
+    from host.nir_io import export_nir as convert
+    from host.nir_io import export_report
+
+    with one_sentence():
+        network = Network.load(file)
+        try:
+            convert(network, out, dt=dt, decay=decay)
+        except OSError as error:
+            raise UserError(f"Cannot write {out}: {error.strerror or error}.") from None
+        console.print(export_report(network, dt=dt, decay=decay))
+        console.print(f"Wrote {out}", highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: spikeloop reproduce mh --quick")

@@ -12,8 +12,9 @@ import nir
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
-from host import Chip, Events, Network, export_nir, import_nir, nir_io
+from host import Chip, Events, Network, cli, export_nir, import_nir, nir_io
 from host.errors import NirError
 from host.nir_io import ConversionReport
 from rtl.config import ChipConfig
@@ -621,3 +622,44 @@ def test_damaged_metadata_are_refused(damage: str) -> None:
 def test_wrong_conventions_are_refused_when_writing(changes: dict[str, Any]) -> None:
     with pytest.raises(NirError, match="must be"):
         export_nir(Network([[[1]]]), **changes)
+
+
+# ---- the command line -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["import-nir", "export-nir"])
+def test_commands_have_help_with_an_example(command: str) -> None:
+    result = CliRunner().invoke(cli.app, [command, "--help"], terminal_width=200)
+    assert result.exit_code == 0
+    assert f"Example: spikeloop {command}" in result.output
+
+
+def test_commands_of_both_directions(tmp_path: Path) -> None:
+    runner, network = CliRunner(), Network([[[90, 1], [-30, 2]]], delays=[[[3], [1]]], reset="subtract")
+    network.save(tmp_path / "a.npz")
+    files = [str(tmp_path / name) for name in ("a.npz", "a.nir", "b.npz")]
+    result = runner.invoke(cli.app, ["export-nir", files[0], "--out", files[1]])
+    assert result.exit_code == 0, result.output
+    assert "subtract" in result.output
+    arguments = ["import-nir", files[1], "--layers", "2,2", "--out", files[2]]
+    result = runner.invoke(cli.app, [*arguments, "--delay-slots", "4"])
+    assert result.exit_code == 0, result.output
+    assert "Conversion: exact" in result.output
+    assert Network.load(files[2]) == network
+
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 2
+    assert "Conversion: unsupported" in result.output
+    assert "the chip holds none (delay_slots = 0)" in " ".join(result.output.split())
+    assert runner.invoke(cli.app, [*arguments, "--nearest"]).exit_code == 0
+    assert not Network.load(files[2]).delays[0].any()
+    config = tmp_path / "chip.json"
+    config.write_text(ChipConfig((2, 2), delay_slots=4).to_json())
+    assert runner.invoke(cli.app, [*arguments, "--config", str(config)]).exit_code == 0
+    for command in (
+        ["export-nir", files[0], "--out", files[0] + "/x"],
+        [*arguments[:-1], files[0] + "/x", "--nearest"],
+    ):
+        result = runner.invoke(cli.app, command)
+        assert result.exit_code == 2
+        assert "Cannot write" in result.output
