@@ -264,12 +264,12 @@ class DelGrad(ChipClassifier):
         require_choice("delays", self.delays, DELAYS)
         require_choice("gradient", self.gradient, GRADIENTS)
         require_choice("loss", self.loss, tuple(LOSSES))
-        require_number("margin", self.margin, 1e-3)
+        require_number("margin", self.margin, 1e-3, 1e3)
         require_number("steps_per_tau", self.steps_per_tau, 2, 1000, integer=True)
         require_number("tau_ratio", self.tau_ratio, 0.1, 10)
-        require_number("weight_limit", self.weight_limit, 1e-3)
-        require_number("lr_weights", self.lr_weights, 0)
-        require_number("lr_delays", self.lr_delays, 0)
+        require_number("weight_limit", self.weight_limit, 1e-3, 1e6)
+        require_number("lr_weights", self.lr_weights, 0, 1e3)
+        require_number("lr_delays", self.lr_delays, 0, 1e3)
         require_number("validation_fraction", self.validation_fraction, 0, 0.9)
         if self.gradient in CLOSED_FORMS:
             wanted = CLOSED_FORMS[self.gradient][1]
@@ -288,7 +288,7 @@ class DelGrad(ChipClassifier):
         require_number("time_out", self.time_out, 1.0 / int(self.steps_per_tau), longest)
         for name in ("t_early", "t_late"):
             value, steps = getattr(self, name), self._steps
-            require_number(name, value, 0)
+            require_number(name, value, 0, MAX_STEPS)
             require(
                 np.rint(float(value) * int(self.steps_per_tau)) < steps,
                 f"Setting {name} = {value!r}: an input spike at {value:g} tau_s comes after the end of the sample, "
@@ -307,7 +307,7 @@ class DelGrad(ChipClassifier):
         good = isinstance(self.delay_range, (tuple, list)) and len(self.delay_range) == 2
         require(good, f"Setting delay_range = {self.delay_range!r}: must be two numbers, the shortest and the longest.")
         for value in self.delay_range:
-            require_number("delay_range", value, 0)
+            require_number("delay_range", value, 0, MAX_STEPS)
         low, high = self.delay_range
         require(low < high, f"Setting delay_range = {self.delay_range!r}: the first must be below the second.")
         cfg, longest = self.chip.cfg, round(float(high) * int(self.steps_per_tau))
@@ -335,8 +335,8 @@ class DelGrad(ChipClassifier):
             f"Setting init = {self.init!r}: must be a mean and a standard deviation for each of {n_layers} layers.",
         )
         for mean, spread in self.init:
-            require_number("init", mean, -np.inf)
-            require_number("init", spread, 0)
+            require_number("init", mean, -1e6, 1e6)
+            require_number("init", spread, 0, 1e6)
 
     # ---- data
 
