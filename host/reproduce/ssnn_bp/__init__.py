@@ -11,8 +11,6 @@ the beginning of every training and the test of every trained network; it has to
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -20,16 +18,13 @@ from typing import Any
 
 from rich.console import Console
 
-from host.errors import ChipError, UserError
-from host.jobs import BACKENDS, allowed
-from host.reproduce.cells import cached, compute_shown
-from host.reproduce.report import finish, mean_seconds
+from host.errors import ChipError
+from host.reproduce.parts import Run
 from host.reproduce.ssnn_bp.figures import draw
 from host.reproduce.ssnn_bp.findings import digest
 from host.reproduce.ssnn_bp.settings import FULL, PARTS, QUICK, SETTINGS, Job, Plan, missing, restricted, waves
 from host.reproduce.ssnn_bp.text import markdown
 from host.reproduce.ssnn_bp.work import do
-from host.runs import RunFolder, versions
 
 __all__ = ["FULL", "PARTS", "QUICK", "SETTINGS", "Plan", "run"]
 
@@ -57,49 +52,16 @@ def run(
     ChipError
         If the simulated chip does not agree with the golden model; everything is written before.
     """
-    parts = tuple(parts)
-    for part in parts:
-        if part not in PARTS:
-            raise UserError(f"Unknown part {part!r}; allowed are {', '.join(PARTS)}.")
-    if backend:
-        allowed("backend", backend, BACKENDS)
     plan = plan or (QUICK if quick else FULL)
-    folder = RunFolder.create(out or Path("runs") / ("reproduce-ssnn-bp-quick" if quick else "reproduce-ssnn-bp"))
-    cells = folder.path / "cells"
-    jobs = jobs or os.cpu_count() or 1
-    started = time.perf_counter()
+    study: Run[Job] = Run("ssnn-bp", PARTS, parts, quick=quick, jobs=jobs, backend=backend, out=out, console=console)
     absent = missing(plan)
-    skipped = [f"everything on {name}: {reason}" for name, reason in absent.items()]
+    study.skipped += [f"everything on {name}: {reason}" for name, reason in absent.items()]
     wanted, plan = plan.main, restricted(plan, absent)
     if plan.main != wanted:
-        skipped.append(f"the sweeps over {wanted}; they are over {plan.main} instead.")
-    simulate = backend != "golden"
-    if not simulate and "confirmation" in parts:
-        skipped.append("the simulated chip, as the backend is golden.")
-
-    first, second = waves(plan, parts, simulate)
-    console.print(
-        f"{len(first) + len(second)} jobs on {jobs} processes; finished ones are kept in {cells}."
-        + (" The simulated chips are built first, a minute each." if any(job.kind == "build" for job in first) else ""),
-        highlight=False,
-        soft_wrap=True,
-    )
-    results = compute_shown([first, second], partial(do, cells), cells, jobs, console, _name)
-    for job in (job for wave in waves(plan, PARTS, True) for job in wave if job not in results):
-        stored = cached(cells, job)
-        if stored is not None:
-            results[job] = stored
-
-    found = digest(plan, results)
-    found |= {
-        "system": "ssnn-bp",
-        "quick": quick,
-        "skipped": skipped,
-        "wall_s": time.perf_counter() - started,
-        "job_seconds": mean_seconds(results, _long_name),
-        "versions": versions(),
-    }
-    finish(folder.path, found, markdown(found, plan), draw, console)
+        study.skipped.append(f"the sweeps over {wanted}; they are over {plan.main} instead.")
+    results = study.compute(partial(waves, plan), do, _name)
+    report = partial(markdown, plan=plan)
+    found = study.end(digest(plan, results), results, _long_name, report, draw)
     differ = [entry["title"] for entry in found["confirmation"] if not entry["agrees"]]
     if differ:
         raise ChipError(f"The simulated chip and the golden model differ: {'; '.join(differ)}.")
