@@ -11,7 +11,11 @@ from types import ModuleType
 
 from host.errors import UserError
 
-STUDIES: dict[str, str] = {"mh": "host.reproduce.mh", "ssnn-bp": "host.reproduce.ssnn_bp"}
+STUDIES: dict[str, str] = {
+    "mh": "host.reproduce.mh",
+    "ssnn-bp": "host.reproduce.ssnn_bp",
+    "delgrad": "host.reproduce.delgrad",
+}
 """Module of each study by the name of its system."""
 
 
