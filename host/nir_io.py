@@ -664,7 +664,9 @@ class _Converter:
         theta = None if self.silent else self._get("v_threshold") - v_leak
         if v_leak.any():
             report.add(self.name, "v_leak", "exact", "membranes count from v_leak, and start there")
-        decays = {"decay_syn": self._decay("tau_syn", lost_syn), "decay_mem": self._decay("tau_mem", lost_mem)}
+        decays = {"decay_syn": 4096, "decay_mem": self._decay("tau_mem", lost_mem)}
+        if hasattr(self.node, "tau_syn"):
+            decays["decay_syn"] = self._decay("tau_syn", lost_syn)
         weights = sum(branch.weight for branch in self.layer.branches) * gain[:, None]
         biases = sum(branch.bias for branch in self.layer.branches) * gain
         scale, shift = self._scale(weights, biases, theta, decays)
@@ -846,12 +848,13 @@ class _Converter:
 
     def _resets(self, theta: Array | None, v_leak: Array, unit: float, thresholds: NDArray[np.int64]) -> dict[str, Any]:
         """What a spike does, and the constants that NIR has no word for."""
+        low, high = self.cfg.state_range
         mean = int(np.rint(thresholds.mean()))
         values = {name: default for name, (default, _, _) in CONSTANTS.items() if not name.startswith("decay_")}
         values |= {
             "reset_amount": mean,
             "gate_centre": mean,
-            "gate_window": abs(mean),
+            "gate_window": min(abs(mean), high),
             **dict.fromkeys(SWITCHES, False),
         }
         values |= {"reset": "zero", "fire": "threshold", "noise": "none"}
@@ -870,7 +873,8 @@ class _Converter:
             return values | {"reset": "none"}
         above = self._get("v_reset") - v_leak
         if (np.abs(above) > ROUNDING * np.abs(theta).max()).any():
-            values |= {"reset": "subtract", "reset_amount": int(np.rint((theta - above).mean() * unit))}
+            amount = int(np.clip(np.rint((theta - above).mean() * unit), low, high))
+            values |= {"reset": "subtract", "reset_amount": amount}
             reason = (
                 f"neurons {self.name!r} reset v to {above[np.abs(above).argmax()]:g} above v_leak: the chip resets to "
                 f"v_leak, or subtracts an amount"
