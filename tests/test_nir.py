@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -622,6 +623,14 @@ def test_damaged_metadata_are_refused(damage: str) -> None:
 def test_wrong_conventions_are_refused_when_writing(changes: dict[str, Any]) -> None:
     with pytest.raises(NirError, match="must be"):
         export_nir(Network([[[1]]]), **changes)
+
+
+def test_the_manual_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "nir.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "nir.md", "exec"), {})
+    assert "Conversion: rounded" in capsys.readouterr().out
 
 
 # ---- the command line -----------------------------------------------------------------------------------------------
