@@ -110,7 +110,7 @@ def _run_spec(spec: Any, folder: Any, resume: Any, baselines: tuple[str, ...] | 
         with progress_bars() as watch:
             return train(spec, folder, resume=resume, baselines=baselines, watch=watch)
     except Interrupted as stop:
-        unit = "samples" if spec.trainer == "ssnn-bp" else "steps"
+        unit = {"ssnn-bp": "samples", "delgrad": "epochs"}.get(spec.trainer, "steps")
         errors.print(
             f"[yellow]Stopped[/] after {stop.step} of {stop.total} {unit}; go on with: "
             f"[bold]spikeloop train --resume {folder.path}[/]",
@@ -144,8 +144,8 @@ def _print_result(result: dict[str, Any], folder: Any) -> None:
 Trainer = Annotated[
     str,
     typer.Option(
-        help="mh (Metropolis-Hastings), surrogate (backpropagation on the host) or ssnn-bp (backpropagation by spikes, "
-        "on the chip itself)."
+        help="mh (Metropolis-Hastings), surrogate (backpropagation on the host), ssnn-bp (backpropagation by spikes, "
+        "on the chip itself) or delgrad (weights and delays by exact gradients of spike times)."
     ),
 ]
 Mode = Annotated[str, typer.Option(help="Of the surrogate trainer: ideal, domain-randomised, in-loop, in-loop-naive.")]
@@ -171,6 +171,18 @@ def _sizes(text: str) -> tuple[int, ...]:
         raise UserError(f"Hidden layers {text!r}: must be sizes separated by commas, for example 30,15.") from None
 
 
+def _distortions(given: list[str]) -> tuple[tuple[str, float], ...]:
+    """Pairs of name and size from texts NAME=SIZE."""
+    pairs = []
+    for text in given:
+        name, _, size = text.partition("=")
+        try:
+            pairs.append((name.strip(), float(size)))
+        except ValueError:
+            raise UserError(f"Distortion {text!r}: must be NAME=SIZE, for example threshold_spread=0.13.") from None
+    return tuple(pairs)
+
+
 def _config(path: Path) -> ChipConfig:
     try:
         return ChipConfig.from_json(path.read_text())
@@ -185,35 +197,59 @@ def _config(path: Path) -> ChipConfig:
     epilog="Example: spikeloop train --trainer mh --dataset breast-cancer --backend sim --die 3 --mismatch 0.8 "
     "--seed 0 --out runs/x"
     "\n\nExample: spikeloop train --trainer ssnn-bp --dataset digits --backend sim --epochs 10 --hidden 64"
+    "\n\nExample: spikeloop train --trainer delgrad --delays synaptic --distort threshold_spread=0.13 "
+    "--distort jitter=0.5"
 )
 def train(
     trainer: Trainer = "mh",
     mode: Mode = "in-loop",
     dataset: Annotated[
         str | None,
-        typer.Option(help="Data set; `spikeloop datasets` lists them. Default: breast-cancer; ssnn-bp: digits."),
+        typer.Option(
+            help="Data set; `spikeloop datasets` lists them. Default: breast-cancer; ssnn-bp: digits; delgrad: "
+            "yin-yang."
+        ),
     ] = None,
     backend: BackendName = "sim",
     die: DieSeed = None,
     mismatch: Mismatch = None,
+    distort: Annotated[
+        list[str] | None,
+        typer.Option(help="One distortion of the die as NAME=SIZE, for example threshold_noise=0.04; repeatable."),
+    ] = None,
     seed: Seed = 0,
     train_size: Annotated[
-        int | None, typer.Option(help="Training samples. Default: 100; ssnn-bp: all that there are.")
+        int | None, typer.Option(help="Training samples. Default: 100; ssnn-bp and delgrad: all that there are.")
     ] = None,
     validation_size: Annotated[
-        int, typer.Option(help="Of ssnn-bp: training samples to hold back and measure after every epoch.")
+        int,
+        typer.Option(
+            help="Of ssnn-bp and delgrad: training samples to hold back and measure after every epoch. delgrad by "
+            "itself takes the official validation set, or a tenth."
+        ),
     ] = 0,
     steps: Steps = None,
-    epochs: Annotated[int, typer.Option(help="Of ssnn-bp: presentations of the training set.")] = 10,
+    epochs: Annotated[
+        int | None, typer.Option(help="Presentations of the training set. Default: ssnn-bp 10, delgrad 50.")
+    ] = None,
+    delays: Annotated[
+        str | None, typer.Option(help="Of delgrad: none, axonal, dendritic or synaptic. Default: axonal.")
+    ] = None,
+    steps_per_tau: Annotated[
+        int | None, typer.Option(help="Of delgrad: time steps in a synaptic time constant. Default: 50.")
+    ] = None,
     timesteps: Annotated[
         int | None, typer.Option(help="Time steps of one presentation. Default: 32; ssnn-bp: 10.")
     ] = None,
     hidden: Annotated[
         str | None,
-        typer.Option(help="Hidden layers, for example 15 or 30,15; empty for none. Default: 15; ssnn-bp: 64."),
+        typer.Option(
+            help="Hidden layers, for example 15 or 30,15; empty for none. Default: 15; ssnn-bp: 64; delgrad: 30."
+        ),
     ] = None,
     lanes: Annotated[
-        int | None, typer.Option(help="Synapses the chip handles in a clock cycle. Default: 8; ssnn-bp: 16.")
+        int | None,
+        typer.Option(help="Synapses the chip handles in a clock cycle. Default: 8; ssnn-bp and delgrad: 16."),
     ] = None,
     weight_bits: Annotated[int | None, typer.Option(help="Width of a weight. Default: 8; ssnn-bp: 10.")] = None,
     read_out: Annotated[str, typer.Option(help="Of mh: best, vote, mean, last or map.")] = "best",
@@ -244,6 +280,7 @@ def train(
 
     The trainers mh and surrogate change the weights from outside, after presenting samples to the chip. With ssnn-bp
     the chip is built with learning hardware and changes them itself, in every time step; the host sends labels along.
+    delgrad codes samples in the times of spikes, builds a chip with delays, and trains both from first-spike times.
     """
     from host.jobs import RunSpec, baselines_for
     from host.runs import RunFolder
@@ -264,11 +301,14 @@ def train(
                 backend=backend,
                 die=die,
                 mismatch=mismatch,
+                distortions=_distortions(distort or []),
                 seed=seed,
                 train_size=train_size,
                 validation_size=validation_size,
                 steps=steps,
                 epochs=epochs,
+                delays=delays,
+                steps_per_tau=steps_per_tau,
                 timesteps=timesteps,
                 hidden=None if hidden is None else _sizes(hidden),
                 lanes=lanes,

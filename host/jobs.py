@@ -14,15 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host import datasets
+from host.die import SINGLES, Die
 from host.errors import UserError
 from host.events import Events
 from host.runs import NETWORK, RunFolder, versions
-from host.trainers import CheckpointError, MetropolisHastings, Progress, SpikeBackprop, State, SurrogateGradient
+from host.trainers import (
+    CheckpointError,
+    DelGrad,
+    MetropolisHastings,
+    Progress,
+    SpikeBackprop,
+    State,
+    SurrogateGradient,
+)
 from host.trainers.base import ChipClassifier, balanced_accuracy
+from host.trainers.delgrad import DELAYS
 from host.trainers.spike_backprop import READ_OUTS as SPIKE_READ_OUTS
 from rtl.config import ChipConfig
 
-TRAINERS = ("mh", "surrogate", "ssnn-bp")
+TRAINERS = ("mh", "surrogate", "ssnn-bp", "delgrad")
 MODES = ("ideal", "domain-randomised", "in-loop", "in-loop-naive")
 BACKENDS = ("golden", "sim")
 STARTS = ("random", "backprop")
@@ -38,9 +48,19 @@ USUAL: dict[str, dict[str, Any]] = {
         "lanes": 16,
         "weight_bits": 10,
         "encoding": "bernoulli",
-    }
+    },
+    "delgrad": {
+        "dataset": "yin-yang",
+        "train_size": None,
+        "epochs": 50,
+        "hidden": (30,),
+        "lanes": 16,
+    },
 }
 """Settings of a trainer that differ from the defaults of :class:`RunSpec`."""
+
+SILENT_BELOW = 1 / 16
+"""Darker pixels of images make no spike in a latency code."""
 
 BATCH = 250
 """Samples that a chip learns from between two looks at Ctrl-C and at the time of the next checkpoint."""
@@ -72,9 +92,11 @@ def allowed(what: str, value: object, choices: tuple[str, ...]) -> None:
 class RunSpec:
     """Everything that defines a training; equal specs give equal results.
 
-    `die` is the seed of the distorted die and `mismatch` its level; both ``None`` mean the ideal chip. `start` is
-    "random", or "backprop": begin with weights that backpropagation found on the ideal model. `train_size` is ``None``
-    for the whole training pool. `epochs` and `validation_size` are those of "ssnn-bp", `steps` those of the others.
+    `die` is the seed of the distorted die, `mismatch` its level and `distortions` are single ones by name
+    (:data:`host.die.SINGLES`); without any of them the chip is ideal. `start` is "random", or "backprop": begin with
+    weights that backpropagation found on the ideal model. `train_size` is ``None`` for the whole training pool.
+    `epochs` and `validation_size` are those of "ssnn-bp" and "delgrad", `steps` those of the others; `delays` and
+    `steps_per_tau` are those of "delgrad", whose time code leaves `timesteps` and `encoding` no meaning.
     """
 
     trainer: str = "mh"
@@ -83,6 +105,7 @@ class RunSpec:
     backend: str = "sim"
     die: int | None = None
     mismatch: float | None = None
+    distortions: tuple[tuple[str, float], ...] = ()
     seed: int = 0
     train_size: int | None = 100
     validation_size: int = 0
@@ -101,9 +124,12 @@ class RunSpec:
     encoding: str = "rate"
     greedy: bool = False
     remeasure: bool = False
+    delays: str = "axonal"
+    steps_per_tau: int = 50
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "distortions", tuple((str(name), value) for name, value in self.distortions))
         allowed("trainer", self.trainer, TRAINERS)
         allowed("mode", self.mode, MODES)
         allowed("data set", self.dataset, tuple(datasets.REGISTRY))
@@ -111,10 +137,15 @@ class RunSpec:
         allowed("read-out", self.read_out, READ_OUTS)
         allowed("start", self.start, STARTS)
         allowed("encoding", self.encoding, ENCODINGS)
-        if self.trainer != "ssnn-bp" and (self.encoding == "events" or self.validation_size):
-            raise SpecError(f"Timed events and a validation set: must be with the trainer ssnn-bp, not {self.trainer}.")
-        if self.trainer == "ssnn-bp" and self.start != "random":
-            raise SpecError(f"Start {self.start!r}: must be 'random' with the trainer ssnn-bp.")
+        for name, _ in self.distortions:
+            allowed("distortion", name, tuple(SINGLES))
+        allowed("kind of delays", self.delays, DELAYS)
+        if self.trainer != "ssnn-bp" and self.encoding == "events":
+            raise SpecError(f"Timed events: must be with the trainer ssnn-bp, not {self.trainer}.")
+        if self.trainer not in ("ssnn-bp", "delgrad") and self.validation_size:
+            raise SpecError(f"A validation set: must be with the trainer ssnn-bp or delgrad, not {self.trainer}.")
+        if self.trainer in ("ssnn-bp", "delgrad") and self.start != "random":
+            raise SpecError(f"Start {self.start!r}: must be 'random' with the trainer {self.trainer}.")
         if self.mismatch is not None and not 0 <= self.mismatch <= 4:
             raise SpecError(f"Mismatch {self.mismatch!r}: must be a level from 0 to 4.")
         if self.die is not None and not 0 <= self.die < 2**32:
@@ -125,6 +156,8 @@ class RunSpec:
             raise SpecError(f"Steps {self.steps!r}: must be an integer from 1 on.")
         if self.epochs < 1:
             raise SpecError(f"Epochs {self.epochs!r}: must be an integer from 1 on.")
+        if not 2 <= self.steps_per_tau <= 1000:
+            raise SpecError(f"Steps per tau {self.steps_per_tau!r}: must be from 2 to 1000.")
         if not 1 <= self.timesteps <= 65_534:
             raise SpecError(f"Time steps {self.timesteps!r}: must be from 1 to 65534.")
 
@@ -140,7 +173,7 @@ class RunSpec:
         return self.steps if self.steps is not None else {"mh": 3000, "surrogate": 400}[self.trainer]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"hidden": list(self.hidden)}
+        return asdict(self) | {"hidden": list(self.hidden), "distortions": [list(pair) for pair in self.distortions]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
@@ -150,45 +183,73 @@ class RunSpec:
             raise CheckpointError("The checkpoint does not say how its training was set up.")
         try:
             return cls(**dict(values))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise CheckpointError(f"The checkpoint's settings are damaged ({error}).") from None
 
     def split(self) -> datasets.Split:
-        """The data as intensities."""
-        return datasets.split(self.dataset, self.train_size, self.seed, validation_size=self.validation_size)
+        """The data as intensities; DelGrad gets the official validation set if there is one."""
+        held: int | None = self.validation_size
+        if self.trainer == "delgrad" and not held and datasets.load(self.dataset).validation:
+            held = None
+        return datasets.split(self.dataset, self.train_size, self.seed, validation_size=held)
 
     def samples(self, split: datasets.Split) -> Data:
-        """The data as the chip gets them: intensities, or timed events if the encoding says so."""
+        """The data as the trainer gets them: intensities, timed events if the encoding says so, or real numbers."""
+        if self.trainer == "delgrad":
+            real: dict[str, Any] = {
+                "x_train": split.features_train,
+                "x_validation": split.features_validation,
+                "x_test": split.features_test,
+            }
+            return replace(split, **real)
         return datasets.event_split(split, self.timesteps) if self.encoding == "events" else split
 
     def config(self, split: datasets.Split) -> ChipConfig:
-        """The chip: inputs and outputs from the data, hidden layers from the settings, learning if it has to.
+        """The chip: inputs and outputs from the data, hidden layers from the settings, learning and delays if needed.
 
-        A chip that learns has tables of a die only if there is one, for it is the larger of the two.
+        A chip with one of these has tables of a die only if there is one, for it is large without.
         """
         learning = self.trainer == "ssnn-bp"
+        delayed = self.trainer == "delgrad" and self.delays != "none"
         return ChipConfig(
             layers=(split.n_features, *self.hidden, split.n_classes),
             lanes=self.lanes,
             weight_bits=self.weight_bits,
             state_bits=self.state_bits,
-            die_tables=not learning or self.die is not None or self.mismatch is not None,
+            die_tables=self.trainer not in ("ssnn-bp", "delgrad") or self.distorted,
             learning=learning,
+            delay_slots=self.steps_per_tau + 1 if delayed else 0,
+            axonal_delays=delayed and self.delays == "axonal",
         )
+
+    @property
+    def distorted(self) -> bool:
+        """Whether the chip has a die."""
+        return self.die is not None or self.mismatch is not None or bool(self.distortions)
 
     def draw_die(self) -> Any:
         """The distorted die, or ``None`` for the ideal chip."""
-        from host.die import Die
-
-        if self.die is None and self.mismatch is None:
+        if not self.distorted:
             return None
-        return Die(seed=self.die or 0, level=1.0 if self.mismatch is None else self.mismatch)
+        level = self.mismatch if self.mismatch is not None else 0.0 if self.distortions else 1.0
+        singles: dict[str, Any] = dict(self.distortions)
+        return Die(seed=self.die or 0, level=level, **singles)
 
     def make_trainer(self, chip: Any) -> ChipClassifier:
         if self.trainer == "ssnn-bp":
             encoding = "bernoulli" if self.encoding == "events" else self.encoding
             return SpikeBackprop(
                 chip, self.epochs, timesteps=self.timesteps, encoding=encoding, batch_size=BATCH, seed=self.seed
+            )
+        if self.trainer == "delgrad":
+            image = datasets.load(self.dataset).features.dtype == np.uint8
+            return DelGrad(
+                chip,
+                self.epochs,
+                delays=self.delays,
+                steps_per_tau=self.steps_per_tau,
+                silent_below=SILENT_BELOW if image else None,
+                seed=self.seed,
             )
         common: dict[str, Any] = {
             "beta": self.beta,
@@ -305,7 +366,7 @@ def train(
             if spec.start == "backprop" and resume is None:
                 pretrained = replace(spec, trainer="surrogate", mode="ideal", steps=None, encoding="rate")
                 initial = pretrained.make_trainer(chip).fit(split.x_train, split.y_train).network_
-            extra = {"X_val": data.x_validation, "y_val": data.y_validation} if spec.validation_size else {}
+            extra = {"X_val": data.x_validation, "y_val": data.y_validation} if len(data.y_validation) else {}
             trainer.fit(data.x_train, data.y_train, **extra, initial=initial, resume=resume, callback=callback)
         except KeyboardInterrupt:
             save()
@@ -351,7 +412,12 @@ def train(
 
 def title_of(spec: RunSpec) -> str:
     """What a progress bar calls the training."""
-    return {"mh": "MH in the loop", "ssnn-bp": "SSNN-BP on the chip"}.get(spec.trainer, f"backprop, {spec.mode}")
+    names = {
+        "mh": "MH in the loop",
+        "ssnn-bp": "SSNN-BP on the chip",
+        "delgrad": f"DelGrad in the loop, delays {spec.delays}",
+    }
+    return names.get(spec.trainer, f"backprop, {spec.mode}")
 
 
 def _named(watch: Callable[[str, Progress], None] | None, name: str) -> Callable[[Progress], None] | None:
@@ -394,13 +460,15 @@ def evaluation_arrays(trainer: ChipClassifier, chip: Any, data: Data, die: Any) 
     out = trainer.present(data.x_test[picked], record=("raster",))
     arrays["raster_samples"], arrays["raster_labels"] = picked, data.y_test[picked]
     arrays["raster_predicted"] = trainer.scores_of(out).argmax(axis=1)
-    if not isinstance(data.x_test, Events):
+    if not isinstance(data.x_test, Events) and data.x_test.dtype == np.uint8:
         arrays["raster_inputs"] = data.x_test[picked]
     for layer, raster in enumerate(out.raster):
         arrays[f"raster_{layer}"] = raster
         arrays[f"mean_counts_{layer}"] = out.counts[layer]
     for layer, weights in enumerate(network.weights):
         arrays[f"weights_{layer}"] = np.asarray(weights)
+    if any(delays.any() for delays in network.delays):
+        arrays |= {f"delays_{layer}": delays for layer, delays in enumerate(network.delays)}
     return arrays | die_arrays(die, chip.cfg)
 
 
@@ -494,7 +562,7 @@ DEMO_BASELINES = ("backprop, ideal-trained, deployed", "backprop, in the loop", 
 
 def baselines_for(spec: RunSpec) -> tuple[str, ...]:
     """All baselines that make sense beside a training; a chip that learns is compared with networks off the chip."""
-    if spec.trainer == "ssnn-bp":
+    if spec.trainer in ("ssnn-bp", "delgrad"):
         return ("ANN of the same size", *WITHOUT_CHIP)
     return (*(name for name in BASELINES if name.startswith("backprop")), *WITHOUT_CHIP)
 
@@ -525,7 +593,7 @@ def evaluate_run(
         scores = trainer.scores_of(out)
     return {
         "backend": spec.backend,
-        "die": "ideal die" if spec.die is None and spec.mismatch is None else repr(spec.draw_die()),
+        "die": repr(spec.draw_die()) if spec.distorted else "ideal die",
         "accuracy": float(np.mean(np.argmax(scores, axis=1) == data.y_test)),
         "balanced_accuracy": balanced_accuracy(scores, data.y_test),
         "samples": len(data.y_test),

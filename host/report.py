@@ -24,31 +24,67 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def learning_curve(result: Mapping[str, Any], history: Arrays) -> Figure:
     """Learning curve of any trainer."""
+    if "silent_labels" in history:
+        return _curve_of_times(result, history)
     return _curve_of_epochs(result, history) if "epoch" in history else _curve_of_steps(result, history)
+
+
+def _accuracy_of_epochs(axis: Any, result: Mapping[str, Any], history: Arrays, right: Any, label: str) -> None:
+    """Training, validation and, as a line, test accuracy; `right` is the training's in percent."""
+    epochs, test = history["epoch"], 100 * result["accuracy"]["test"]
+    axis.plot(epochs, right, "o-", color=plots.SKY, markersize=4, label=label)
+    low = float(right.min())
+    validation = 100 * history["validation_accuracy"]
+    if np.isfinite(validation).any():
+        axis.plot(epochs, validation, "s-", color=plots.BLUE, markersize=4, label="validation set")
+        low = min(low, float(np.nanmin(validation)))
+    axis.axhline(test, color=plots.RED, linestyle="--", linewidth=1.3, label=f"test, trained network: {test:.1f} %")
+    axis.set_ylabel("accuracy (%)")
+    axis.set_ylim(min(low, test) - 4, 101)
+    axis.legend(loc="lower right")
+    axis.set_title("Learning curve")
+
+
+def _epoch_ticks(axis: Any, epochs: NDArray[Any]) -> None:
+    axis.set_xlabel("epoch")
+    axis.set_xticks(epochs if len(epochs) <= 20 else epochs[:: len(epochs) // 10])
+
+
+def _curve_of_times(result: Mapping[str, Any], history: Arrays) -> Figure:
+    """Accuracy, length of a sample and silent neurons of each epoch."""
+    figure = plots.new_figure(7.2, 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    epochs = history["epoch"]
+    _accuracy_of_epochs(upper, result, history, 100 * history["training_accuracy"], "training, as it goes")
+    for name, colour, label in (
+        ("silent_hidden", plots.ORANGE, "hidden neurons"),
+        ("silent_labels", plots.PINK, "labels' outputs"),
+    ):
+        lower.plot(epochs, 100 * history[name], "o-", color=colour, markersize=4, label=f"silent {label}")
+    lower.set_ylabel("without a spike (%)")
+    lower.set_ylim(bottom=0)
+    lower.legend(loc="upper left")
+    _epoch_ticks(lower, epochs)
+    steps = lower.twinx()
+    steps.plot(epochs, history["steps"], color=plots.GREEN)
+    steps.set_ylabel("steps of a sample", color=plots.GREEN)
+    steps.set_ylim(bottom=0)
+    steps.grid(False)
+    steps.spines["right"].set_visible(True)
+    return figure
 
 
 def _curve_of_epochs(result: Mapping[str, Any], history: Arrays) -> Figure:
     """Accuracy, gradient spikes and learning rates of each epoch."""
     figure = plots.new_figure(7.2, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    epochs, test = history["epoch"], 100 * result["accuracy"]["test"]
+    epochs = history["epoch"]
     right = 100 * (1 - history["training_error"])
-    upper.plot(epochs, right, "o-", color=plots.SKY, markersize=4, label="training, single steps with the right winner")
-    low = float(right.min())
-    validation = 100 * history["validation_accuracy"]
-    if np.isfinite(validation).any():
-        upper.plot(epochs, validation, "s-", color=plots.BLUE, markersize=4, label="validation set")
-        low = min(low, float(np.nanmin(validation)))
-    upper.axhline(test, color=plots.RED, linestyle="--", linewidth=1.3, label=f"test, trained network: {test:.1f} %")
-    upper.set_ylabel("accuracy (%)")
-    upper.set_ylim(min(low, test) - 4, 101)
-    upper.legend(loc="lower right")
-    upper.set_title("Learning curve")
+    _accuracy_of_epochs(upper, result, history, right, "training, single steps with the right winner")
     lower.plot(epochs, history["gradient_spikes"], "o-", color=plots.ORANGE, markersize=4)
     lower.set_ylabel("gradient spikes\nper step", color=plots.ORANGE)
     lower.set_ylim(bottom=0)
-    lower.set_xlabel("epoch")
-    lower.set_xticks(epochs if len(epochs) <= 20 else epochs[:: len(epochs) // 10])
+    _epoch_ticks(lower, epochs)
     rates = lower.twinx()
     table = np.array([history[name] for name in sorted(history) if name.startswith("rate_")])
     together = bool((table == table[0]).all())
@@ -194,23 +230,41 @@ def confusion(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
 
 def weight_histogram(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
     """Distribution of the trained integer weights, layer by layer."""
-    layers = sorted(name for name in evaluation if name.startswith("weights_"))
     limit = 1 << (int(result["config"]["weight_bits"]) - 1)
-    figure = plots.new_figure(7.2, 2.9)
-    axis = figure.subplots()
-    bins = np.linspace(-limit, limit, 33)
-    for index, name in enumerate(layers):
-        weights = evaluation[name].ravel()
-        colour = plots.PALETTE[index % len(plots.PALETTE)]
-        shape = " x ".join(map(str, evaluation[name].shape))
-        label = f"layer {index + 1}: {shape}, sd {weights.std():.0f}"
-        parts = np.histogram(weights, bins)[0] / len(weights) * 100
-        axis.stairs(parts, bins, fill=True, color=colour, alpha=0.25)
-        axis.stairs(parts, bins, color=colour, linewidth=1.6, label=label)
+    figure = _histogram(evaluation, "weights_", np.linspace(-limit, limit, 33))
+    axis = figure.axes[0]
     axis.set_xlabel("weight (integer units)")
     axis.set_ylabel("weights of the layer (%)")
-    axis.set_xlim(-limit, limit)
     axis.set_title("Trained weights")
+    return figure
+
+
+def delay_histogram(result: Mapping[str, Any], evaluation: Arrays) -> Figure | None:
+    """Distribution of the synapses' delays, layer by layer; ``None`` if there are none."""
+    if "delays_0" not in evaluation:
+        return None
+    slots = int(result["config"]["delay_slots"])
+    figure = _histogram(evaluation, "delays_", np.linspace(0, slots, min(slots, 32) + 1))
+    axis = figure.axes[0]
+    axis.set_xlabel("delay (time steps)")
+    axis.set_ylabel("synapses of the layer (%)")
+    axis.set_title("Delays")
+    return figure
+
+
+def _histogram(evaluation: Arrays, prefix: str, bins: NDArray[Any]) -> Figure:
+    """Distributions of the matrices of all layers."""
+    figure = plots.new_figure(7.2, 2.9)
+    axis = figure.subplots()
+    for index, name in enumerate(sorted(name for name in evaluation if name.startswith(prefix))):
+        values = evaluation[name].ravel()
+        colour = plots.PALETTE[index % len(plots.PALETTE)]
+        shape = " x ".join(map(str, evaluation[name].shape))
+        label = f"layer {index + 1}: {shape}, sd {values.std():.0f}"
+        parts = np.histogram(values, bins)[0] / len(values) * 100
+        axis.stairs(parts, bins, fill=True, color=colour, alpha=0.25)
+        axis.stairs(parts, bins, color=colour, linewidth=1.6, label=label)
+    axis.set_xlim(bins[0], bins[-1])
     axis.legend(loc="upper right")
     return figure
 
@@ -281,6 +335,8 @@ def system_name(result: Mapping[str, Any]) -> str:
         return f"{kind}, chip in the loop ({settings.get('read_out', 'best')})"
     if result["system"] == "ssnn-bp":
         return "SSNN-BP, learning on the chip"
+    if result["system"] == "delgrad":
+        return f"DelGrad, chip in the loop (delays: {settings.get('delays', '?')})"
     return f"backprop, {settings.get('mode', '?')}"
 
 
@@ -295,6 +351,7 @@ def make_plots(run: RunFolder) -> dict[str, Path]:
             "raster": spike_raster(result, evaluation),
             "confusion": confusion(result, evaluation),
             "weights": weight_histogram(result, evaluation),
+            "delays": delay_histogram(result, evaluation),
             "die": die_severity(evaluation),
         }
         for name, figure in figures.items():
