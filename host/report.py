@@ -62,13 +62,13 @@ def _curve_of_times(result: Mapping[str, Any], history: Arrays) -> Figure:
     ):
         lower.plot(epochs, 100 * history[name], "o-", color=colour, markersize=4, label=f"silent {label}")
     lower.set_ylabel("without a spike (%)")
-    lower.set_ylim(bottom=0)
+    lower.set_ylim(0, max(1.0, 160 * float(max(history["silent_hidden"].max(), history["silent_labels"].max()))))
     lower.legend(loc="upper left")
     _epoch_ticks(lower, epochs)
     steps = lower.twinx()
     steps.plot(epochs, history["steps"], color=plots.GREEN)
     steps.set_ylabel("steps of a sample", color=plots.GREEN)
-    steps.set_ylim(bottom=0)
+    steps.set_ylim(0, 1.6 * float(history["steps"].max()))
     steps.grid(False)
     steps.spines["right"].set_visible(True)
     return figure
