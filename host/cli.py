@@ -592,7 +592,7 @@ def export_nir(
 
 @app.command(epilog="Example: spikeloop reproduce mh --quick")
 def reproduce(
-    system: Annotated[str, typer.Argument(help="The study: mh or ssnn-bp.")] = "mh",
+    system: Annotated[str, typer.Argument(help="The study: mh, ssnn-bp or delgrad.")] = "mh",
     quick: Annotated[bool, typer.Option("--quick", help="A small honest subset in under three minutes.")] = False,
     jobs: Annotated[int, typer.Option(help="Processes; default: one per core.")] = 0,
     backend: Annotated[

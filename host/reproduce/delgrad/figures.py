@@ -63,21 +63,12 @@ def _of(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _line(axis: Any, entries: Sequence[Mapping[str, Any]], x: Sequence[float], kind: str) -> None:
-    """Mean accuracies with the spread over seeds, and the seeds."""
+    """Mean accuracies and, as small points, the seeds."""
     colour, marker = LOOK[kind]
-    values = [entry["accuracy"] for entry in entries]
-    axis.errorbar(
-        x,
-        [100 * each["mean"] for each in values],
-        yerr=[100 * each["sd"] for each in values],
-        color=colour,
-        marker=marker,
-        markersize=5.5,
-        capsize=2.5,
-        label=words(kind),
-    )
+    means = [100 * entry["accuracy"]["mean"] for entry in entries]
+    axis.plot(x, means, color=colour, marker=marker, markersize=6, label=words(kind))
     for at, entry in zip(x, entries, strict=True):
-        axis.plot([at] * len(entry["seeds"]), [100 * seed for seed in entry["seeds"]], "_", color=colour, markersize=5)
+        axis.plot([at] * len(entry["seeds"]), [100 * seed for seed in entry["seeds"]], ".", color=colour, markersize=4)
 
 
 def _size(entries: Sequence[Mapping[str, Any]]) -> Any:
@@ -106,7 +97,7 @@ def _size(entries: Sequence[Mapping[str, Any]]) -> Any:
         axis.minorticks_off()
     left.set_xticks(sizes, [str(size) for size in sizes])
     left.set_xlabel("hidden neurons")
-    left.set_ylabel("test accuracy (%)")
+    left.set_ylabel("test accuracy (%); small: seeds")
     counts = sorted({entry["parameters"] for entry in entries})
     ticks = [
         tick for tick in (20, 35, 50, 70, 100, 150, 210, 300, 420, 600) if 0.8 * counts[0] <= tick <= 1.2 * counts[-1]
@@ -128,7 +119,7 @@ def _noise(entries: Sequence[Mapping[str, Any]]) -> Any:
         ("accuracy", "noisy die, trained in the loop", plots.RED),
         ("same", "noisy die, ideal-trained and deployed", plots.BLUE),
     )
-    lowest = 100.0
+    lowest, inside = 100.0, {}
     for index, entry in enumerate(entries):
         for place, (name, label, colour) in enumerate(bars):
             values = entry[name]
@@ -136,7 +127,7 @@ def _noise(entries: Sequence[Mapping[str, Any]]) -> Any:
                 continue
             x = index + 0.27 * (place - 1)
             axis.bar(x, 100 * values["mean"], width=0.25, color=colour, alpha=0.85, label=label if index == 0 else None)
-            axis.text(x, 100 * values["mean"] + 0.7, f"{100 * values['mean']:.1f}", ha="center", fontsize=8)
+            inside[x] = f"{100 * values['mean']:.1f}"
             singles = {"accuracy": entry["seeds"], "same": entry["same_seeds"]}.get(name, [])
             axis.plot([x] * len(singles), [100 * each for each in singles], "_", color="black", markersize=7)
             lowest = min(lowest, 100 * values["worst"])
@@ -152,7 +143,10 @@ def _noise(entries: Sequence[Mapping[str, Any]]) -> Any:
                 label="the authors' networks on BrainScaleS-2" if index == 0 else None,
             )
     axis.set_xticks(range(len(entries)), [words(entry["kind"]) for entry in entries])
-    axis.set_ylim(max(0.0, 10 * np.floor((lowest - 3) / 10)), 102)
+    bottom = max(0.0, 10 * np.floor((lowest - 3) / 10))
+    axis.set_ylim(bottom, 102)
+    for x, text in inside.items():
+        axis.text(x, bottom + 0.8, text, ha="center", color="white", fontsize=8.5, fontweight="bold")
     axis.set_ylabel("test accuracy (%); ticks: single dies")
     axis.grid(axis="x", visible=False)
     axis.tick_params(axis="x", length=0)
@@ -173,8 +167,9 @@ def _curves(found: Mapping[str, Any]) -> Any:
             values = 100 * (1 - np.array(entry["curves"]["validation_accuracy"]))
             axis.plot(range(1, len(values) + 1), values, color=LOOK[entry["kind"]][0], label=words(entry["kind"]))
         axis.set_title(title)
-        axis.set_yscale("log")
         axis.set_xlabel("epochs")
+    for axis in figure.axes:
+        axis.set_yscale("log")
         ticks = [1, 2, 3, 5, 10, 20, 40]
         low, high = axis.get_ylim()
         axis.set_yticks(ticks, [str(tick) for tick in ticks])
@@ -208,7 +203,7 @@ def _precision(found: Mapping[str, Any]) -> Any:
         axis.set_xlabel(label)
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
-    figure.axes[0].set_ylabel("test accuracy (%)")
+    figure.axes[0].set_ylabel("test accuracy (%); small: seeds")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     return figure
 
@@ -228,24 +223,24 @@ def _spikes(entries: Mapping[str, Mapping[str, Any]], spikes: Mapping[str, Mappi
         for row, moment in enumerate(("before", "after")):
             for label, name in enumerate(names):
                 axis = grid[2 * at + row][label]
-                _raster(axis, arrays["inputs"][label] / n, np.arange(4) - 6, "black", "|")
+                _raster(axis, arrays["inputs"][label] / n, np.arange(arrays["inputs"].shape[1]) - 6, "black", "|")
                 hidden = arrays[f"hidden_{moment}"][label][order]
                 _raster(axis, hidden / n, np.arange(n_hidden), LOOK[kind][0], ".")
                 outputs = arrays[f"output_{moment}"][label]
                 for k, step in enumerate(outputs):
                     if step >= 0:
-                        y = n_hidden + 3 + 3 * k
+                        y = n_hidden + 4 + 5 * k
                         axis.plot(step / n, y, "D", color=CLASSES[k], markersize=5.5 if k == label else 4, zorder=4,
                                   markeredgecolor="black" if k == label else CLASSES[k])  # fmt: skip
                 fired = outputs[outputs >= 0]
                 if len(fired):
                     axis.axvline(fired.min() / n, color=CLASSES[int(np.where(outputs < 0, 1 << 24, outputs).argmin())],
                                  linewidth=0.9, alpha=0.7)  # fmt: skip
-                axis.set_ylim(-7.5, n_hidden + 3 * len(names) + 2)
+                axis.set_ylim(-7.5, n_hidden + 5 * len(names) + 2)
                 if 2 * at + row == 0:
                     axis.set_title(f"sample of class {name}")
             grid[2 * at + row][0].set_ylabel(f"{words(kind)},\n{moment}")
-    ticks = [-4.5, (n_hidden - 1) / 2, *(n_hidden + 3 + 3 * k for k in range(len(names)))]
+    ticks = [-4.5, (n_hidden - 1) / 2, *(n_hidden + 4 + 5 * k for k in range(len(names)))]
     for axes in grid:
         axes[0].set_yticks(ticks, ["inputs", "hidden", *names])
         for axis in axes:
@@ -283,6 +278,7 @@ def _delays(entries: Mapping[str, Mapping[str, Any]], delays: Mapping[str, Mappi
             axis.set_title(f"{words(kind)}: {what}")
             axis.legend(loc="upper right")
             axis.set_ylabel("delays")
+            axis.yaxis.get_major_locator().set_params(integer=True)
     for axis in grid[-1]:
         axis.set_xlabel("delay (tau_s)")
     return figure

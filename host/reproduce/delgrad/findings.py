@@ -12,11 +12,10 @@ from host.reproduce.delgrad import settings as s
 from host.reproduce.delgrad.settings import KINDS, NOISE, Job, Plan, Setting
 from host.reproduce.numbers import (
     ABOVE,
-    BELOW,
     NEAR,
     NOT_MEASURED,
     SIGMAS,
-    WITHIN,
+    UNCLEAR,
     answered,
     contrast,
     difference,
@@ -95,17 +94,29 @@ def digest(plan: Plan, results: Results) -> dict[str, Any]:
     return found | {"claims": claims(found)}
 
 
+def together(plus: Sequence[Sequence[Runs]], minus: Sequence[Sequence[Runs]]) -> dict[str, float] | None:
+    """Mean of several differences, ``plus[k] - minus[k]``; those with a part that has no results are left out."""
+    pairs = [(a, b) for a, b in zip(plus, minus, strict=True) if all(a) and all(b)]
+    if not pairs:
+        return None
+    found = contrast([each for a, _ in pairs for each in a], [each for _, b in pairs for each in b])
+    return found and {"mean": found["mean"] / len(pairs), "se": found["se"] / len(pairs), "n": found["n"]}
+
+
 def _size(plan: Plan, results: Results) -> list[dict[str, Any]]:
     entries = []
     largest = runs(results, plan.ideal("none"), plan.seeds)
     for size in plan.sizes:
-        bare = runs(results, plan.ideal("none", size), plan.seeds)
-        for kind in plan.kinds:
-            mine = runs(results, plan.ideal(kind, size), plan.seeds)
+        by_kind = {kind: runs(results, plan.ideal(kind, size), plan.seeds) for kind in plan.kinds}
+        bare = by_kind.get("none", {})
+        delayed = [each for kind, each in by_kind.items() if kind != "none"]
+        average = together([[each] for each in delayed], [[bare]] * len(delayed))
+        for kind, mine in by_kind.items():
             if mine:
                 entries.append(
                     {"kind": kind, "hidden": size, "authors": AUTHORS.get((kind, size))} | summary(mine)
                     | {"minus_none": difference(mine, bare), "minus_largest": difference(mine, largest)}
+                    | {"average": average}
                     | {"curves": curves(mine)}
                 )  # fmt: skip
     return entries
@@ -128,6 +139,11 @@ def _noise(plan: Plan, results: Results) -> list[dict[str, Any]]:
         return summarise(each["accuracy"] for dies in found.values() for each in dies) if found else None
 
     bare_ideal, bare, bare_same = groups("none")
+    delayed = [groups(kind) for kind in plan.kinds if kind != "none"]
+    average = {
+        "spared": together([[bare_ideal, each[1]] for each in delayed], [[bare, each[0]] for each in delayed]),
+        "minus_none": together([[each[1]] for each in delayed], [[bare]] * len(delayed)),
+    }
     for kind in plan.kinds:
         ideal, looped, same = groups(kind)
         if not looped:
@@ -149,6 +165,7 @@ def _noise(plan: Plan, results: Results) -> list[dict[str, Any]]:
                 "deployed_loss": difference(ideal, same),
                 "deployed_spared": contrast([bare_ideal, same], [bare_same, ideal]),
                 "alone": alone,
+                "average": average,
                 "curves": curves(looped),
             }
         )  # fmt: skip
@@ -311,11 +328,31 @@ def claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _all_some_none(good: Sequence[str], every: Sequence[str]) -> str:
-    """An answer from the kinds of delays for which something holds."""
-    if len(good) == len(every):
+def judged(gaps: Mapping[str, Mapping[str, float]], average: Mapping[str, float] | None = None) -> str:
+    """Whether differences are above 0 by more than two standard errors: by kind of delays, and on their average."""
+    kinds = {name: verdict(gap) for name, gap in gaps.items()}
+    good = [name for name, kind in kinds.items() if kind == ABOVE]
+    if len(good) == len(kinds):
         return "yes"
-    return f"with {listed(good)} delays" if good else "no"
+    if len(kinds) > 1 and average and verdict(average) == ABOVE:
+        return "yes on average" + (f", by itself with {listed(good)} delays" if good else "")
+    if good:
+        return f"with {listed(good)} delays"
+    return "cannot tell" if UNCLEAR in kinds.values() else "no"
+
+
+def _by_kind(entries: Sequence[Mapping[str, Any]], name: str) -> dict[str, Mapping[str, float]]:
+    return {entry["kind"]: entry[name] for entry in entries if entry[name]}
+
+
+def _listed_gaps(
+    gaps: Mapping[str, Mapping[str, float]], n_test: int, average: Mapping[str, float] | None = None
+) -> str:
+    """Differences by kind of delays and, of several kinds, on average."""
+    texts = [f"{kind} {points(gap, n_test)}" for kind, gap in gaps.items()]
+    if average and len(gaps) > 1:
+        texts.append(f"average {points(average, n_test)}")
+    return "; ".join(texts)
 
 
 def _accuracy(size: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -327,15 +364,14 @@ def _accuracy(size: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     lines, answers = [], []
     for hidden in sorted({entry["hidden"] for entry in entries}, reverse=True):
         mine = [entry for entry in entries if entry["hidden"] == hidden]
-        higher = [entry["kind"] for entry in mine if verdict(entry["minus_none"]) == ABOVE]
-        answers.append(_all_some_none(higher, [entry["kind"] for entry in mine]))
+        gaps, average = _by_kind(mine, "minus_none"), mine[0]["average"]
+        answers.append(judged(gaps, average))
         lines.append(
-            f"{hidden} hidden neurons, against none: "
-            + "; ".join(f"{entry['kind']} {points(entry['minus_none'], entry['n_test'])}" for entry in mine)
-            + f". More by over two standard errors: **{answers[-1]}**."
+            f"{hidden} hidden neurons, against none: {_listed_gaps(gaps, mine[0]['n_test'], average)}. "
+            f"More: **{answers[-1]}**."
         )
     lines += _beside_authors([entry for entry in size if entry["authors"]])
-    return answered(what, f"{answers[0]}, with {largest} hidden neurons", lines)
+    return answered(what, f"{answers[0]} ({largest} hidden neurons)", lines)
 
 
 def _beside_authors(entries: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -359,19 +395,14 @@ def _parameters(size: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(bare) < 2:
         return answered(what, NOT_MEASURED, ["Fewer than two sizes without delays are measured."])
     top = bare[-1]
-    small = [
-        entry
-        for entry in size
-        if entry["kind"] != "none" and entry["parameters"] < top["parameters"] and entry["minus_largest"]
-    ]
-    if not small:
+    small = [entry for entry in size if entry["parameters"] < top["parameters"] and entry["minus_largest"]]
+    if all(entry["kind"] == "none" for entry in small):
         return answered(what, NOT_MEASURED, ["No network with delays is smaller than the largest one without."])
-    at_least = [entry for entry in small if verdict(entry["minus_largest"]) != BELOW and _not_worse(entry)]
     lines = [
         f"Against {top['hidden']} hidden neurons without delays ({top['parameters']} parameters, "
         f"{percent(top['accuracy']['mean'], top['n_test'])} %): "
         + "; ".join(
-            f"{entry['hidden']} with {entry['kind']} delays ({entry['parameters']} parameters) "
+            f"{entry['hidden']} with {words(entry['kind'])} ({entry['parameters']} parameters) "
             f"{points(entry['minus_largest'], entry['n_test'])}"
             for entry in small
         )
@@ -388,21 +419,34 @@ def _parameters(size: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         + "; ".join(f"{hidden} with {kind} delays {100 * gain:+.1f}" for (kind, hidden), gain in gains.items())
         + " points."
     )
-    best = min(at_least, key=lambda entry: entry["parameters"]) if at_least else None
-    if best:
-        answer = (
-            f"yes: {best['hidden']} hidden neurons with {best['kind']} delays, {best['parameters']} parameters, reach "
-            f"what {top['parameters']} reach without"
+    enough = [entry for entry in small if entry["minus_largest"]["mean"] >= -NEAR]
+    needed = {
+        delayed: min(
+            (entry for entry in enough if (entry["kind"] != "none") == delayed),
+            key=lambda entry: entry["parameters"],
+            default=top,
         )
-    else:
-        better = [gain for gain in gains.values() if gain > 0]
-        answer = f"no as far as measured; at as many parameters {len(better)} of {len(gains)} networks are ahead"
+        for delayed in (False, True)
+    }
+    near = f"within {100 * NEAR:g} point of the {percent(top['accuracy']['mean'], top['n_test'])} %"
+    lines.append(
+        f"The fewest parameters that come {near}: without delays {needed[False]['parameters']}, with delays "
+        + (
+            f"{needed[True]['parameters']} ({needed[True]['kind']})."
+            if needed[True] is not top
+            else "none that is smaller."
+        )
+    )
+    saves = needed[True]["parameters"] < needed[False]["parameters"]
+    answer = (
+        f"yes: {needed[True]['parameters']} with {needed[True]['kind']} delays instead of {needed[False]['parameters']}"
+        if saves
+        else "no as far as measured"
+    )
+    ahead = sum(gain > 0 for gain in gains.values())
+    if not saves and ahead:
+        answer += f"; at as many parameters {ahead} of {len(gains)} networks with delays are ahead"
     return answered(what, answer, lines)
-
-
-def _not_worse(entry: Mapping[str, Any]) -> bool:
-    """Whether a network is not below the largest one without delays by more than NEAR."""
-    return bool(entry["minus_largest"]["mean"] >= -NEAR)
 
 
 def at_parameters(bare: Sequence[Mapping[str, Any]], parameters: int) -> float:
@@ -418,26 +462,20 @@ def _stable(noise: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if bare is None or bare["loss"] is None or not entries:
         return answered(what, NOT_MEASURED, ["There is no loss with and without delays yet."])
     n_test = bare["n_test"]
-    spared = [entry["kind"] for entry in entries if verdict(entry["spared"]) == ABOVE]
-    above = [entry["kind"] for entry in entries if verdict(entry["minus_none"]) == ABOVE]
-    every = [entry["kind"] for entry in entries]
+    spared, above, average = _by_kind(entries, "spared"), _by_kind(entries, "minus_none"), entries[0]["average"]
+    answer = judged(spared, average["spared"])
     lines = [
         f"Loss from the ideal chip to noisy dies, both trained in the loop: none {points(bare['loss'], n_test)}; "
-        + "; ".join(f"{entry['kind']} {points(entry['loss'], n_test)}" for entry in entries)
-        + ".",
-        "Less lost than without delays: "
-        + "; ".join(f"{entry['kind']} {points(entry['spared'], n_test)}" for entry in entries)
-        + f". By over two standard errors: **{_all_some_none(spared, every)}**.",
-        "Accuracy on the noisy dies, with minus without delays: "
-        + "; ".join(f"{entry['kind']} {points(entry['minus_none'], n_test)}" for entry in entries)
-        + f". More by over two standard errors: **{_all_some_none(above, every)}**.",
+        f"{_listed_gaps(_by_kind(entries, 'loss'), n_test)}.",
+        f"Less lost than without delays: {_listed_gaps(spared, n_test, average['spared'])}. Less: **{answer}**.",
+        f"Accuracy on the noisy dies, against none: {_listed_gaps(above, n_test, average['minus_none'])}. More: "
+        f"**{judged(above, average['minus_none'])}**.",
     ]
-    untrained = [entry for entry in entries if entry["deployed_spared"]]
+    untrained = _by_kind(entries, "deployed_spared")
     if untrained:
         lines.append(
             "Without the loop, ideal-trained networks on the same dies, less lost than without delays: "
-            + "; ".join(f"{entry['kind']} {points(entry['deployed_spared'], n_test)}" for entry in untrained)
-            + "."
+            f"{_listed_gaps(untrained, n_test)}."
         )
     if bare["hidden_before"] is not None:
         lines.append(
@@ -445,13 +483,13 @@ def _stable(noise: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             + "; ".join(f"{entry['kind']} {entry['hidden_before']:.1f}" for entry in (bare, *entries))
             + "."
         )
-    if all(kind in AUTHORS_HARDWARE for kind in ("none", "axonal")):
-        gain = AUTHORS_HARDWARE["axonal"] - AUTHORS_HARDWARE["none"]
-        lines.append(
-            f"The authors' networks on BrainScaleS-2, one seed each: none {percent(AUTHORS_HARDWARE['none'], n_test)} "
-            f"%, axonal {percent(AUTHORS_HARDWARE['axonal'], n_test)} %, {100 * gain:+.1f} points."
-        )
-    return answered(what, _all_some_none(spared, every), lines)
+    theirs = {kind: AUTHORS_HARDWARE[kind] for kind in ("none", "axonal")}
+    lines.append(
+        "The authors' networks on BrainScaleS-2, one seed each: "
+        + ", ".join(f"{kind} {percent(value, n_test)} %" for kind, value in theirs.items())
+        + f", {100 * (theirs['axonal'] - theirs['none']):+.1f} points."
+    )
+    return answered(what, answer, lines)
 
 
 def _trained(control: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -459,7 +497,6 @@ def _trained(control: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     entries = [entry for entry in control if entry["gain"]]
     if not entries:
         return answered(what, NOT_MEASURED, ["No network with frozen delays is trained yet."])
-    good = [entry["kind"] for entry in entries if verdict(entry["gain"]) == ABOVE]
     lines = [
         f"{entry['kind'].capitalize()} delays, trained minus frozen: {points(entry['gain'], entry['frozen']['n_test'])}"
         + (
@@ -470,7 +507,7 @@ def _trained(control: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         + "."
         for entry in entries
     ]
-    return answered(what, _all_some_none(good, [entry["kind"] for entry in entries]), lines)
+    return answered(what, judged(_by_kind(entries, "gain")), lines)
 
 
 def _in_the_loop(noise: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -533,7 +570,7 @@ def _coarse(bits: Sequence[Mapping[str, Any]], resolution: Sequence[Mapping[str,
             finest = next((entry for entry in mine if entry["value"] == entry["finest"]), None)
             if finest is None or not others:
                 continue
-            within = [entry for entry in others if verdict(entry["minus"]) in WITHIN or _near(entry["minus"])]
+            within = [entry for entry in others if entry["minus"]["mean"] >= -NEAR]
             least = min((entry["value"] for entry in within), default=finest["value"])
             answers.append(f"{least} {plural} ({kind})")
             lines.append(
@@ -545,10 +582,6 @@ def _coarse(bits: Sequence[Mapping[str, Any]], resolution: Sequence[Mapping[str,
     if not lines:
         return answered(what, NOT_MEASURED, ["Fewer than two widths or clocks are measured."])
     return answered(what, f"within {100 * NEAR:g} point of the finest from {listed(answers)} on", lines)
-
-
-def _near(gap: Mapping[str, float]) -> bool:
-    return gap["mean"] >= -NEAR
 
 
 def _rule(gradient: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -598,7 +631,7 @@ def _on_the_chip(known: Sequence[Mapping[str, Any]], confirmation: Mapping[str, 
         low, mean, high = training["cycles_per_step"]
         fast = high <= STEP_CYCLES
         lines.append(
-            f"A whole training on the simulated chip ({training['title']}, {training['epochs']} epochs of "
+            f"A whole training on the simulated chip ({training['title']}, {_epochs(training['epochs'])} of "
             f"{training['n_train']:,} samples): the same network **{_yes(training['equal_network'])}**, the same "
             f"history **{_yes(training['equal_history'])}**; {mean:.1f} clock cycles per time step, in single epochs "
             f"{low:.1f} to {high:.1f}."
@@ -613,6 +646,10 @@ def _on_the_chip(known: Sequence[Mapping[str, Any]], confirmation: Mapping[str, 
     else:
         answer = "yes" if fast and training else "exact; cycles not measured" if fast else "exact, but slower"
     return answered(what, answer, lines)
+
+
+def _epochs(n: int) -> str:
+    return f"{n} epoch{'s' if n > 1 else ''}"
 
 
 def _yes(flag: bool) -> str:

@@ -180,7 +180,7 @@ class Plan:
         return replace(self.digits, delays=kind)
 
 
-DIGITS = Setting("digits", epochs=50, more=(("silent_below", 1 / 16),))
+DIGITS = Setting("digits", epochs=50, more=(("silent_below", 0.3), ("t_late", 1.0)))
 
 FULL = Plan(
     epochs=50,
@@ -208,7 +208,7 @@ FULL = Plan(
     known=True,
 )
 QUICK = Plan(
-    epochs=8,
+    epochs=10,
     train_size=2500,
     sizes=(10, 30),
     kinds=("none", "axonal"),
@@ -222,7 +222,7 @@ QUICK = Plan(
     step_kinds=("axonal",),
     gradients=(("discrete", 1.0), ("lambert", 1.0)),
     sweep_seeds=2,
-    digits=replace(DIGITS, epochs=8),
+    digits=replace(DIGITS, epochs=20),
     digit_kinds=("axonal",),
     shown=("none", "axonal"),
     map_side=80,

@@ -21,14 +21,16 @@ def markdown(found: Mapping[str, Any], plan: Plan) -> str:
         "networks on noisy hardware. Here the network runs on a clocked chip with integer weights, delays and "
         "states; the host gets nothing from it but the steps of first spikes. Loss, start and rates are ours; the "
         "paper's own figures were not available, but networks that its authors stored are "
-        "([their repository](https://github.com/JulianGoeltz/fastAndDeep)): their accuracies stand beside ours.",
+        "([repository](https://github.com/JulianGoeltz/fastAndDeep)), and their accuracies stand beside ours.",
         f"Data: Yin-Yang, official training, validation and test sets (seeds 42, 41, 40). Unless said otherwise: 4-"
         f"{base.hidden}-3 neurons, tau_m = tau_s of {base.steps_per_tau} steps, {base.weight_bits}-bit weights, "
-        f"delays of 0 to 1 tau_s, {STATE_BITS}-bit states, {base.epochs} epochs. Accuracies are those of the "
-        "parameters that did best on the validation set, on the test set; that decides nothing. An accuracy is in %, "
-        "mean ± standard deviation over seeds; differences are in points, paired by test sample and seed, and their "
-        "standard error (se) is the larger of that over test samples and that over seeds. Between two trainings of "
-        "the same network with other seeds lies about a point, so that few seeds resolve no smaller difference.",
+        f"delays of 0 to 1 tau_s, {STATE_BITS}-bit states, {base.epochs} epochs. Accuracies are those of the test "
+        "set, with the parameters of the epoch that did best on the validation set; the test set decides nothing. An "
+        "accuracy is in %, mean ± standard deviation over seeds; differences are in points, paired by test sample "
+        "and seed, and their standard error (se) is the larger of that over test samples and that over seeds. "
+        f"*Yes* means above 0 by more than {SIGMAS:g} se, *cannot tell* that {SIGMAS:g} se reach both 0 and beyond "
+        f"{100 * NEAR:g} point. Trainings that differ in nothing but the seed lie about a point apart, so that few "
+        "seeds resolve no smaller difference.",
         f"A noisy die has a fixed spread of the thresholds of {100 * held['threshold_spread']:g} %, threshold noise of "
         f"{100 * held['threshold_noise']:g} % that is new in every sample, and a jitter of every arrival of "
         f"{held['jitter']:g} steps ({held['jitter'] / base.steps_per_tau:g} tau_s). The trainer knows none of it.",
