@@ -7,7 +7,7 @@ from typing import Any
 
 from host.reproduce.delgrad.findings import NOISES, words
 from host.reproduce.delgrad.settings import KINDS, NOISE, STATE_BITS, Plan
-from host.reproduce.numbers import percent, points, share
+from host.reproduce.numbers import NEAR, SIGMAS, percent, points, share
 from host.reproduce.report import costs, introduction, section, table, yes
 
 
