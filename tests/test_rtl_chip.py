@@ -22,10 +22,12 @@ EDGES = [
     ChipConfig((8, 8), lanes=8, die_tables=False),  # one layer of exactly one word
     ChipConfig((9, 4, 8), lanes=4, weight_bits=16, state_bits=32),  # whole words, widest numbers
     ChipConfig((5, 7, 3, 6), lanes=4, weight_bits=2, state_bits=8),  # narrowest numbers
+    ChipConfig((5, 7, 3), lanes=4, delay_slots=3),
+    ChipConfig((6, 4, 5), lanes=4, delay_slots=9, axonal_delays=True, die_tables=False),
 ]
 
 
-@pytest.mark.parametrize("cfg", EDGES, ids=lambda cfg: "-".join(map(str, cfg.layers)))
+@pytest.mark.parametrize("cfg", EDGES, ids=lambda cfg: f"{cfg.layers}, {cfg.delay_slots}")
 def test_random_frames_are_answered_as_by_the_golden_model(cfg: ChipConfig) -> None:
     words = random_program(cfg, 5, chapters=2, samples=2, max_steps=5).words
     expected = GoldenChip(cfg).exchange(words).tolist()

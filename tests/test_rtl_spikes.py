@@ -28,6 +28,12 @@ EDGES = [
 ]
 
 
+DELAYED = [
+    ChipConfig((13, 5, 9, 2), lanes=4, delay_slots=3),
+    ChipConfig((8, 8, 4), lanes=4, delay_slots=3, axonal_delays=True),
+]
+
+
 def list_of(cfg: ChipConfig, sources: list[int]) -> list[tuple[int, int]]:
     """Entries of a spike list: words with spikes, ascending, as (index, mask)."""
     masks: dict[int, int] = {}
@@ -210,7 +216,7 @@ def walk(cfg: ChipConfig, layer: int, sources: list[int], min_pass: int, holds: 
             context.set(dut.hold, hold > 0)
             counted += context.get(dut.spikes)
             if context.get(dut.go):
-                names = ("valid", "last", "word", "address")
+                names = ("valid", "last", "word", "address", *(("source",) if cfg.axonal_delays else ()))
                 commands.append({name: context.get(getattr(dut, name)) for name in names})
                 commands[-1]["cycle"] = cycle - held
             elif cycle > 2 and not context.get(dut.walking):
@@ -224,7 +230,7 @@ def walk(cfg: ChipConfig, layer: int, sources: list[int], min_pass: int, holds: 
     return commands
 
 
-@pytest.mark.parametrize("cfg", EDGES, ids=lambda cfg: str(cfg.layers))
+@pytest.mark.parametrize("cfg", [*EDGES, *DELAYED], ids=lambda cfg: f"{cfg.layers}, {cfg.delay_slots}")
 @pytest.mark.parametrize("often", [0.0, 0.4])
 def test_walker_names_the_weights_of_every_source_for_every_word(cfg: ChipConfig, often: float) -> None:
     draw = random.Random(7)
@@ -233,7 +239,9 @@ def test_walker_names_the_weights_of_every_source_for_every_word(cfg: ChipConfig
             sources = [source for source in range(n_pre) if draw.random() < share]
             min_pass = draw.choice([0, 1, 2, 8])
             commands = walk(cfg, layer, sources, min_pass, pauses(3, often) if often else no_pauses())
-            words, passes = cfg.words[layer], max(len(sources), min_pass, 1)
+            # With delays, what arrives is collected after the spikes.
+            least = len(sources) + 1 if cfg.delay_slots else max(len(sources), 1)
+            words, passes = cfg.words[layer], max(least, min_pass)
             assert len(commands) == words * passes
             for word in range(words):
                 turn = commands[word * passes : (word + 1) * passes]
@@ -241,6 +249,11 @@ def test_walker_names_the_weights_of_every_source_for_every_word(cfg: ChipConfig
                 assert {command["word"] for command in turn} == {word}
                 addresses = [command["address"] for command in turn if command["valid"]]
                 assert addresses == [cfg.weight_base[layer] + source * words + word for source in sources]
+                if cfg.delay_slots:
+                    assert not turn[-1]["valid"]
+                if cfg.axonal_delays:
+                    found = [command["source"] for command in turn if command["valid"]]
+                    assert found == [cfg.source_base[layer] + source for source in sources]
 
 
 # ---- sequencer ------------------------------------------------------------------------------------------------------
@@ -248,17 +261,19 @@ def test_walker_names_the_weights_of_every_source_for_every_word(cfg: ChipConfig
 
 @pytest.mark.parametrize("sizes", [(4, 4), (4, 4, 4), (4, 4, 4, 4)])
 @pytest.mark.parametrize("stochastic", [False, True])
-@pytest.mark.parametrize("steps", [0, 1, 6])
+@pytest.mark.parametrize(("steps", "enough"), [(0, 9), (1, 9), (6, 9), (6, 0), (6, 3), (6, 5)])
+@pytest.mark.parametrize("slots", [0, 5])
 def test_a_step_takes_as_long_as_its_layers_or_the_next_encoding(
-    sizes: tuple[int, ...], stochastic: bool, steps: int
+    sizes: tuple[int, ...], stochastic: bool, steps: int, enough: int, slots: int
 ) -> None:
-    cfg = ChipConfig(sizes)
+    """All outputs have fired in step `enough`, which then is the last."""
+    cfg = ChipConfig(sizes, delay_slots=slots)
     dut = Sequencer(cfg)
-    draw = random.Random(steps)
+    draw = random.Random(f"{steps} {enough}")
     total, n_layers = max(steps, 1), len(sizes) - 1
     encodings = [draw.randint(2, 12) for _ in range(total)]
     layers = [[draw.randint(2, 9) for _ in range(n_layers)] for _ in range(total)]
-    seeding = 7
+    seeding, clearing = 7, 11 if slots else 0
     walked: list[tuple[int, int]] = []
     encoded: list[int] = []
     cycles = 0
@@ -266,7 +281,7 @@ def test_a_step_takes_as_long_as_its_layers_or_the_next_encoding(
     async def bench(context: Any) -> None:
         """Plays seeder, encoder and layers; an encoding of e cycles is seen as finished in the e-th."""
         nonlocal cycles
-        seed = encode = layer = 0
+        seed = encode = layer = clear = 0
         context.set(dut.steps, steps)
         context.set(dut.stochastic, stochastic)
         context.set(dut.start, 1)
@@ -274,6 +289,10 @@ def test_a_step_takes_as_long_as_its_layers_or_the_next_encoding(
             context.set(dut.seeded, seed == 1)
             context.set(dut.encoding, encode > 1)
             context.set(dut.layer_done, layer == 1)
+            context.set(dut.enough, bool(walked) and walked[-1] == (enough, n_layers - 1))
+            if slots:
+                clear = clear + 1 if context.get(dut.clear) else 0
+                context.set(dut.cleared, clear == clearing)
             seed, encode, layer = max(seed - 1, 0), max(encode - 1, 0), max(layer - 1, 0)
             if context.get(dut.seed):
                 seed = seeding
@@ -283,16 +302,18 @@ def test_a_step_takes_as_long_as_its_layers_or_the_next_encoding(
             if context.get(dut.walk):
                 walked.append((context.get(dut.step), context.get(dut.layer)))
                 layer = layers[walked[-1][0]][walked[-1][1]] - 1
-            done = context.get(dut.done)
+            done, cut = context.get(dut.done), context.get(dut.cut)
             await context.tick()
             cycles += 1
             context.set(dut.start, 0)
             if done:
+                assert cut == (enough < total - 1)
                 return
 
     simulate(dut, bench, cycles=2000)
-    assert walked == [(step, layer) for step in range(total) for layer in range(n_layers)]
-    assert encoded == list(range(total))
-    work = [sum(times) for times in layers]
-    waits = [max(a, b) for a, b in zip(work, encodings[1:], strict=False)]
-    assert cycles == (seeding if stochastic else 0) + encodings[0] + sum(waits) + work[-1]
+    ran = min(total, enough + 1)
+    assert walked == [(step, layer) for step in range(ran) for layer in range(n_layers)]
+    assert encoded == list(range(min(total, ran + 1)))
+    work = [sum(times) for times in layers[:ran]]
+    waits = [max(a, b) for a, b in zip(work, [*encodings[1:], 0], strict=False)]
+    assert cycles == (seeding if stochastic else 0) + clearing + encodings[0] + sum(waits)

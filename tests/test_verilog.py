@@ -22,6 +22,8 @@ WAIVERS = ROOT / "rtl" / "lint.vlt"
 SMALL = ChipConfig((5, 6, 3), lanes=4, trace=True)
 PLAIN = ChipConfig((4, 8), lanes=4, die_tables=False)
 LEARNING = ChipConfig((5, 6, 5), lanes=4, die_tables=False, learning=True)
+DELAYS = ChipConfig((5, 6, 3), lanes=4, delay_slots=3)
+AXONAL = ChipConfig((5, 6, 3), lanes=4, die_tables=False, delay_slots=5, axonal_delays=True)
 EXAMPLE = ChipConfig((30, 16, 2))
 """Larger memories take Yosys very long: their initial words are one statement each."""
 
@@ -72,6 +74,13 @@ def test_the_top_module_has_the_wanted_name_and_ports() -> None:
     assert set(header[1].split(", ")) == {"clk", "rst", "busy"} | streams
 
 
+def test_a_chip_without_delays_holds_nothing_of_them() -> None:
+    words = ("delay", "slots", "jitter", "collecting")
+    text, delays = generate(SMALL).partition("\n\n")[2], generate(DELAYS)
+    assert [word for word in words if word in text] == []
+    assert [word for word in words if word not in delays] == []
+
+
 def test_a_chip_that_does_not_learn_holds_nothing_of_it() -> None:
     words = ("learn", "winner", "award", "gumbel", "gradient", "chance")
     text, learning = generate(SMALL).partition("\n\n")[2], generate(LEARNING)
@@ -93,7 +102,9 @@ def lint(file: Path, *waivers: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("cfg", [SMALL, PLAIN, LEARNING], ids=["die and trace", "plain", "learning"])
+@pytest.mark.parametrize(
+    "cfg", [SMALL, PLAIN, LEARNING, DELAYS, AXONAL], ids=["die and trace", "plain", "learning", "delays", "axonal"]
+)
 def test_verilator_has_nothing_to_complain_about(cfg: ChipConfig, tmp_path: Path) -> None:
     result = lint(verilog(cfg, tmp_path), str(WAIVERS))
     assert result.returncode == 0, result.stderr[-4000:]
@@ -146,9 +157,13 @@ def elaborates(cfg: ChipConfig, family: str, folder: Path) -> None:
 
 
 @needs_yosys
-@pytest.mark.parametrize("family", ["ice40", "ecp5"])
-def test_yosys_finds_neither_latches_nor_two_drivers(family: str, tmp_path: Path) -> None:
-    elaborates(SMALL if family == "ice40" else LEARNING, family, tmp_path)
+@pytest.mark.parametrize(
+    ("cfg", "family"),
+    [(SMALL, "ice40"), (LEARNING, "ecp5"), (DELAYS, "ice40")],
+    ids=["die and trace", "learning", "delays"],
+)
+def test_yosys_finds_neither_latches_nor_two_drivers(cfg: ChipConfig, family: str, tmp_path: Path) -> None:
+    elaborates(cfg, family, tmp_path)
 
 
 @needs_yosys
