@@ -168,6 +168,7 @@ def _curves(found: Mapping[str, Any]) -> Any:
             axis.plot(range(1, len(values) + 1), values, color=LOOK[entry["kind"]][0], label=words(entry["kind"]))
         axis.set_title(title)
         axis.set_xlabel("epochs")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in figure.axes:
         axis.set_yscale("log")
         ticks = [1, 2, 3, 5, 10, 20, 40]
