@@ -161,6 +161,7 @@ Timesteps = Annotated[int, typer.Option(help="Time steps of one presentation.")]
 Hidden = Annotated[str, typer.Option(help="Hidden layers, for example 15 or 30,15; empty for none.")]
 Lanes = Annotated[int, typer.Option(help="Synapses the chip handles in a clock cycle.")]
 WeightBits = Annotated[int, typer.Option(help="Width of a weight.")]
+DelaySlots = Annotated[int, typer.Option(help="Delays of the chip go up to one step less; 0: no delays.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/<dataset>-<trainer>-<seed>.")]
 
 
@@ -495,6 +496,10 @@ def verilog(
     die_tables: Annotated[bool, typer.Option(help="Build the tables that distort the chip.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Add the trace port.")] = False,
     learning: Annotated[bool, typer.Option("--learning", help="Build what on-chip learning needs.")] = False,
+    delay_slots: DelaySlots = 0,
+    axonal_delays: Annotated[
+        bool, typer.Option("--axonal-delays", help="With delays: one of each source instead of one of each synapse.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="Configuration as JSON instead of the options above.")] = None,
     name: Annotated[str, typer.Option(help="Top module and file name.")] = "spikeloop",
     out: Annotated[Path, typer.Option(help="Folder of the Verilog.")] = Path("build/verilog"),
@@ -512,6 +517,8 @@ def verilog(
                 die_tables=die_tables,
                 trace=trace,
                 learning=learning,
+                delay_slots=delay_slots,
+                axonal_delays=axonal_delays,
             )
         from rtl.verilog import generate
 
@@ -535,7 +542,7 @@ def import_nir(
     file: Annotated[Path, typer.Argument(help="NIR graph (HDF5).")],
     layers: Annotated[str, typer.Option(help="Inputs, then neurons of each layer of the chip.")] = "30,15,2",
     weight_bits: WeightBits = 8,
-    delay_slots: Annotated[int, typer.Option(help="Steps that a spike may be under way; 0: no delays.")] = 0,
+    delay_slots: DelaySlots = 0,
     config: Annotated[Path | None, typer.Option(help="Configuration as JSON instead of the options above.")] = None,
     dt: Annotated[float | None, typer.Option(help="Step in seconds; default: as the file says, if it does.")] = None,
     decay: Annotated[str | None, typer.Option(help="exponential or euler: how time constants become decays.")] = None,

@@ -15,7 +15,10 @@ from host.errors import ChipError
 from host.reproduce import cells, mh
 
 runner = CliRunner()
-COMMANDS = ("train", "demo", "evaluate", "datasets", "info", "report", "verilog", "reproduce", "bench", "baseline")
+COMMANDS = (
+    "train", "demo", "evaluate", "datasets", "info", "report", "verilog", "import-nir", "export-nir", "reproduce",
+    "bench", "baseline",
+)  # fmt: skip
 SMALL = ["--backend", "golden", "--dataset", "moons", "--train-size", "20", "--timesteps", "8", "--hidden", "4"]
 
 
@@ -59,6 +62,22 @@ def test_learning_on_the_chip(tmp_path: Path) -> None:
     assert {**after, "wall_s": 0} == {**before, "wall_s": 0}
 
 
+def test_delays_trained_with_spike_times(tmp_path: Path) -> None:
+    run = tmp_path / "x"
+    arguments = ["train", "--trainer", "delgrad", "--backend", "golden", "--train-size", "200", "--epochs", "1"]
+    arguments += ["--delays", "synaptic", "--distort", "threshold_spread=0.1", "--distort", "jitter=0.5", "--die", "1"]
+    result = runner.invoke(cli.app, [*arguments, "--hidden", "6", "--steps-per-tau", "20", "--out", str(run)])
+    assert result.exit_code == 0, result.output
+    assert "delays: synaptic" in result.output
+    found = json.loads((run / "result.json").read_text())
+    assert found["config"]["layers"] == [4, 6, 3]
+    assert found["config"]["delay_slots"] == 21
+    assert found["die"]["jitter"] == 0.5
+    for arguments in (["evaluate", str(run)], ["report", str(run)], ["train", "--resume", str(run)]):
+        result = runner.invoke(cli.app, arguments)
+        assert result.exit_code == 0, result.output
+
+
 def test_baseline() -> None:
     result = runner.invoke(cli.app, ["baseline", "--train-size", "100", "--hidden", "8,6", "--epochs", "2"])
     assert result.exit_code == 0, result.output
@@ -99,13 +118,23 @@ def test_interrupt_says_how_to_resume(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         (["train", "--dataset", "iris"], "Unknown data set 'iris'; allowed are breast-cancer"),
         (["train", "--backend", "fpga"], "Unknown backend 'fpga'; allowed are golden, sim"),
-        (["train", "--trainer", "sgd"], "Unknown trainer 'sgd'; allowed are mh, surrogate, ssnn-bp"),
+        (["train", "--trainer", "sgd"], "Unknown trainer 'sgd'; allowed are mh, surrogate, ssnn-bp, delgrad"),
         (["train", "--mode", "x"], "Unknown mode"),
         (["train", "--trainer", "ssnn-bp", "--epochs", "0"], "Epochs 0: must be an integer from 1 on"),
         (["train", "--trainer", "ssnn-bp", "--encoding", "morse"], "Unknown encoding 'morse'"),
         (["train", "--trainer", "ssnn-bp", "--encoding", "events", "--backend", "golden"], "has no timed events"),
         (["train", "--trainer", "ssnn-bp", "--weight-bits", "3", "--backend", "golden"], "at least 4 with learning"),
-        (["train", "--validation-size", "9"], "must be with the trainer ssnn-bp, not mh"),
+        (["train", "--validation-size", "9"], "must be with the trainer ssnn-bp or delgrad, not mh"),
+        (
+            ["train", "--trainer", "delgrad", "--delays", "all"],
+            "Unknown kind of delays 'all'; allowed are none, axonal",
+        ),
+        (["train", "--trainer", "delgrad", "--steps-per-tau", "1"], "Steps per tau 1: must be from 2 to 1000"),
+        (["train", "--distort", "jitter"], "Distortion 'jitter': must be NAME=SIZE"),
+        (["train", "--distort", "heat=1"], "Unknown distortion 'heat'; allowed are positive_gain"),
+        (["train", *SMALL, "--distort", "jitter=0.5"], "must be 0 on a chip without delays"),
+        (["verilog", "--delay-slots", "1"], "ChipConfig.delay_slots = 1"),
+        (["verilog", "--axonal-delays"], "must be False without delay_slots"),
         (["baseline", "--dataset", "iris"], "Unknown data set 'iris'"),
         (["baseline", "--epochs", "0"], "Epochs 0"),
         (["baseline", "--hidden", "x"], "must be sizes separated by commas"),
