@@ -183,7 +183,7 @@ class Plan:
 DIGITS = Setting("digits", epochs=50, more=(("silent_below", 0.3), ("t_late", 1.0)))
 
 FULL = Plan(
-    epochs=50,
+    epochs=100,
     train_size=None,
     sizes=(5, 10, 30),
     kinds=KINDS,
