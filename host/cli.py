@@ -153,6 +153,10 @@ Data = Annotated[str, typer.Option("--dataset", help="Data set; `spikeloop datas
 BackendName = Annotated[str, typer.Option("--backend", help="sim (the simulated RTL) or golden (its exact model).")]
 DieSeed = Annotated[int | None, typer.Option("--die", help="Seed of a distorted die; default: the ideal chip.")]
 Mismatch = Annotated[float | None, typer.Option(help="Level of the die's distortion, 0 to 4.")]
+Distort = Annotated[
+    list[str] | None,
+    typer.Option(help="One distortion of the die as NAME=SIZE, for example threshold_noise=0.04; repeatable."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of split, start and training.")]
 TrainSize = Annotated[int, typer.Option(help="Training samples.")]
 Epochs = Annotated[int, typer.Option(help="Presentations of the training set.")]
@@ -165,11 +169,11 @@ DelaySlots = Annotated[int, typer.Option(help="Delays of the chip go up to one s
 Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/<dataset>-<trainer>-<seed>.")]
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def _sizes(text: str, what: str = "Hidden layers") -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise UserError(f"Hidden layers {text!r}: must be sizes separated by commas, for example 30,15.") from None
+        raise UserError(f"{what} {text!r}: must be sizes separated by commas, for example 30,15.") from None
 
 
 def _distortions(given: list[str]) -> tuple[tuple[str, float], ...]:
@@ -214,10 +218,7 @@ def train(
     backend: BackendName = "sim",
     die: DieSeed = None,
     mismatch: Mismatch = None,
-    distort: Annotated[
-        list[str] | None,
-        typer.Option(help="One distortion of the die as NAME=SIZE, for example threshold_noise=0.04; repeatable."),
-    ] = None,
+    distort: Distort = None,
     seed: Seed = 0,
     train_size: Annotated[
         int | None, typer.Option(help="Training samples. Default: 100; ssnn-bp and delgrad: all that there are.")
@@ -225,8 +226,8 @@ def train(
     validation_size: Annotated[
         int,
         typer.Option(
-            help="Of ssnn-bp and delgrad: training samples to hold back and measure after every epoch. delgrad by "
-            "itself takes the official validation set, or a tenth."
+            help="Of ssnn-bp and delgrad: samples to hold back and measure after every epoch, from the official "
+            "validation set if there is one. delgrad by itself takes all of that, or a tenth of the training samples."
         ),
     ] = 0,
     steps: Steps = None,
@@ -240,7 +241,8 @@ def train(
         int | None, typer.Option(help="Of delgrad: time steps in a synaptic time constant. Default: 50.")
     ] = None,
     timesteps: Annotated[
-        int | None, typer.Option(help="Time steps of one presentation. Default: 32; ssnn-bp: 10.")
+        int | None,
+        typer.Option(help="Time steps of one presentation; not of delgrad. Default: 32; ssnn-bp: 10."),
     ] = None,
     hidden: Annotated[
         str | None,
@@ -267,7 +269,7 @@ def train(
         str | None,
         typer.Option(
             help="rate (regular), bernoulli (random) or, of ssnn-bp, events (timed, for sets of an event camera). "
-            "Default: rate; ssnn-bp: bernoulli."
+            "Default: rate; ssnn-bp: bernoulli. delgrad has a time code of its own."
         ),
     ] = None,
     baselines: Annotated[
@@ -413,13 +415,16 @@ def evaluate(
     backend: Annotated[str | None, typer.Option(help="Backend; default: the one it was trained on.")] = None,
     die: DieSeed = None,
     mismatch: Mismatch = None,
+    distort: Distort = None,
 ) -> None:
     """Measure the trained network of a run on its test set again, on the same or another die."""
     from host.jobs import evaluate_run
     from host.runs import RunFolder
 
     with one_sentence():
-        found = evaluate_run(RunFolder.open(run), backend=backend, die=die, mismatch=mismatch)
+        found = evaluate_run(
+            RunFolder.open(run), backend=backend, die=die, mismatch=mismatch, distortions=_distortions(distort or [])
+        )
         console.print(
             result_table(
                 f"{run} on {found['backend']}, {found['die']}",
@@ -510,7 +515,7 @@ def verilog(
             cfg = _config(config)
         else:
             cfg = ChipConfig(
-                layers=_sizes(layers),
+                layers=_sizes(layers, "Layers"),
                 lanes=lanes,
                 weight_bits=weight_bits,
                 state_bits=state_bits,
@@ -559,7 +564,7 @@ def import_nir(
         cfg = (
             _config(config)
             if config is not None
-            else ChipConfig(layers=_sizes(layers), weight_bits=weight_bits, delay_slots=delay_slots)
+            else ChipConfig(layers=_sizes(layers, "Layers"), weight_bits=weight_bits, delay_slots=delay_slots)
         )
         try:
             network, report = convert(file, cfg, dt=dt, decay=decay, strict=not nearest)

@@ -27,7 +27,7 @@ from host.trainers import (
     State,
     SurrogateGradient,
 )
-from host.trainers.base import ChipClassifier, balanced_accuracy
+from host.trainers.base import ChipClassifier
 from host.trainers.delgrad import DELAYS
 from host.trainers.spike_backprop import READ_OUTS as SPIKE_READ_OUTS
 from rtl.config import ChipConfig
@@ -59,8 +59,8 @@ USUAL: dict[str, dict[str, Any]] = {
 }
 """Settings of a trainer that differ from the defaults of :class:`RunSpec`."""
 
-SILENT_BELOW = 1 / 16
-"""Darker pixels of images make no spike in a latency code."""
+IMAGES = {"silent_below": 0.3, "t_late": 1.0}
+"""Latency code of images: bright pixels spike early, dark ones not at all."""
 
 BATCH = 250
 """Samples that a chip learns from between two looks at Ctrl-C and at the time of the next checkpoint."""
@@ -137,8 +137,15 @@ class RunSpec:
         allowed("read-out", self.read_out, READ_OUTS)
         allowed("start", self.start, STARTS)
         allowed("encoding", self.encoding, ENCODINGS)
-        for name, _ in self.distortions:
+        names = [name for name, _ in self.distortions]
+        for name in names:
             allowed("distortion", name, tuple(SINGLES))
+            if names.count(name) > 1:
+                raise SpecError(f"Distortion {name}: is given {names.count(name)} times, must be once.")
+            if name == "jitter" and not self.delayed:
+                raise SpecError(
+                    "Distortion jitter: must be with delays, that is with --trainer delgrad and not --delays none."
+                )
         allowed("kind of delays", self.delays, DELAYS)
         if self.trainer != "ssnn-bp" and self.encoding == "events":
             raise SpecError(f"Timed events: must be with the trainer ssnn-bp, not {self.trainer}.")
@@ -195,7 +202,7 @@ class RunSpec:
 
     def samples(self, split: datasets.Split) -> Data:
         """The data as the trainer gets them: intensities, timed events if the encoding says so, or real numbers."""
-        if self.trainer == "delgrad":
+        if self.trainer == "delgrad" and datasets.load(self.dataset).features.dtype != np.uint8:
             real: dict[str, Any] = {
                 "x_train": split.features_train,
                 "x_validation": split.features_validation,
@@ -210,7 +217,6 @@ class RunSpec:
         A chip with one of these has tables of a die only if there is one, for it is large without.
         """
         learning = self.trainer == "ssnn-bp"
-        delayed = self.trainer == "delgrad" and self.delays != "none"
         return ChipConfig(
             layers=(split.n_features, *self.hidden, split.n_classes),
             lanes=self.lanes,
@@ -218,9 +224,14 @@ class RunSpec:
             state_bits=self.state_bits,
             die_tables=self.trainer not in ("ssnn-bp", "delgrad") or self.distorted,
             learning=learning,
-            delay_slots=self.steps_per_tau + 1 if delayed else 0,
-            axonal_delays=delayed and self.delays == "axonal",
+            delay_slots=self.steps_per_tau + 1 if self.delayed else 0,
+            axonal_delays=self.delayed and self.delays == "axonal",
         )
+
+    @property
+    def delayed(self) -> bool:
+        """Whether the chip has delays."""
+        return self.trainer == "delgrad" and self.delays != "none"
 
     @property
     def distorted(self) -> bool:
@@ -242,14 +253,14 @@ class RunSpec:
                 chip, self.epochs, timesteps=self.timesteps, encoding=encoding, batch_size=BATCH, seed=self.seed
             )
         if self.trainer == "delgrad":
-            image = datasets.load(self.dataset).features.dtype == np.uint8
+            code: dict[str, Any] = IMAGES if datasets.load(self.dataset).images else {}
             return DelGrad(
                 chip,
                 self.epochs,
                 delays=self.delays,
                 steps_per_tau=self.steps_per_tau,
-                silent_below=SILENT_BELOW if image else None,
                 seed=self.seed,
+                **code,
             )
         common: dict[str, Any] = {
             "beta": self.beta,
@@ -450,7 +461,7 @@ def evaluation_arrays(trainer: ChipClassifier, chip: Any, data: Data, die: Any) 
     """What the report draws, so that it can be drawn again without the chip."""
     arrays: dict[str, NDArray[Any]] = {
         "labels": data.y_test,
-        "predicted": trainer.predict(data.x_test),
+        "predicted": trainer.decisions(data.x_test),
     }
     network = trainer.network_
     chip.load(network)
@@ -459,7 +470,7 @@ def evaluation_arrays(trainer: ChipClassifier, chip: Any, data: Data, die: Any) 
     picked = np.sort(order[:RASTER_SAMPLES])
     out = trainer.present(data.x_test[picked], record=("raster",))
     arrays["raster_samples"], arrays["raster_labels"] = picked, data.y_test[picked]
-    arrays["raster_predicted"] = trainer.scores_of(out).argmax(axis=1)
+    arrays["raster_predicted"] = trainer.decide(trainer.scores_of(out))
     if not isinstance(data.x_test, Events) and data.x_test.dtype == np.uint8:
         arrays["raster_inputs"] = data.x_test[picked]
     for layer, raster in enumerate(out.raster):
@@ -571,7 +582,12 @@ def baselines_for(spec: RunSpec) -> tuple[str, ...]:
 
 
 def evaluate_run(
-    run: RunFolder, *, backend: str | None = None, die: int | None = None, mismatch: float | None = None
+    run: RunFolder,
+    *,
+    backend: str | None = None,
+    die: int | None = None,
+    mismatch: float | None = None,
+    distortions: tuple[tuple[str, float], ...] = (),
 ) -> dict[str, Any]:
     """Measure a run's network on its test set again, by default on the backend and die of its training."""
     from host.chip import Chip
@@ -583,6 +599,8 @@ def evaluate_run(
         spec = replace(spec, backend=backend)
     if die is not None or mismatch is not None:
         spec = replace(spec, die=die if die is not None else spec.die, mismatch=mismatch)
+    if distortions:
+        spec = replace(spec, distortions=distortions)
     network = Network.load(run.path / NETWORK)
     split = spec.split()
     data = spec.samples(split)
@@ -590,12 +608,12 @@ def evaluate_run(
         chip.load(network)
         trainer = spec.make_trainer(chip)
         out = trainer.present(data.x_test)
-        scores = trainer.scores_of(out)
+        accuracy, balanced = trainer.accuracies(trainer.scores_of(out), data.y_test)
     return {
         "backend": spec.backend,
         "die": repr(spec.draw_die()) if spec.distorted else "ideal die",
-        "accuracy": float(np.mean(np.argmax(scores, axis=1) == data.y_test)),
-        "balanced_accuracy": balanced_accuracy(scores, data.y_test),
+        "accuracy": accuracy,
+        "balanced_accuracy": balanced,
         "samples": len(data.y_test),
         "cycles": int(out.cycles.sum()),
     }

@@ -353,6 +353,10 @@ def import_nir(
     >>> again == network, report.rating
     (True, 'exact')
     """
+    if not isinstance(cfg, ChipConfig):
+        raise NirError(f"cfg = {cfg!r}: must be a ChipConfig")
+    if not isinstance(source, (nir.NIRGraph, str, Path)):
+        raise NirError(f"source = {source!r}: must be a NIR graph or the path of a file")
     graph = source if isinstance(source, nir.NIRGraph) else _read(source)
     about = _notes(graph.metadata, "graph", "the graph")
     dt, decay = about.get("dt") if dt is None else dt, decay or about.get("decay", DECAYS[0])
@@ -361,6 +365,10 @@ def import_nir(
     _check_step(dt, decay)
     if about and not np.isclose(dt, about["dt"], rtol=1e-9, atol=0):
         raise NirError(f"dt = {dt:g}: must be {about['dt']:g}, with which the file was exported, or be left out")
+    if about and decay != about["decay"]:
+        raise NirError(
+            f"decay = {decay!r}: must be {about['decay']!r}, with which the file was exported, or be left out"
+        )
     report = ConversionReport(dt=float(dt), decay=decay)
     try:
         layers = _chain(*_flat(graph, report), report)
@@ -388,7 +396,16 @@ def _read(path: str | Path) -> nir.NIRGraph:
         raise NirError(f"{path} does not exist or is no file")
     try:
         return nir.read(path, type_check=False)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, AssertionError, IndexError) as error:
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+        IndexError,
+        RuntimeError,
+    ) as error:
         raise NirError(f"{path} is damaged or no NIR file ({type(error).__name__}: {error})") from None
 
 
@@ -771,7 +788,9 @@ class _Converter:
     def _thresholds(self, theta: Array | None, unit: float) -> NDArray[np.int64]:
         low, high = self.cfg.state_range
         if theta is None:
-            self.report.add(self.name, "v_threshold", "exact", "none: out of reach; read potential_sum")
+            self.report.add(
+                self.name, "v_threshold", "exact", "none: out of reach unless V saturates; read potential_sum"
+            )
             return np.full(self.size, high)
         exact = theta * unit
         # 32-bit floats miss whole numbers by a little, and v must be above the threshold.

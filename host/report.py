@@ -62,7 +62,8 @@ def _curve_of_times(result: Mapping[str, Any], history: Arrays) -> Figure:
     ):
         lower.plot(epochs, 100 * history[name], "o-", color=colour, markersize=4, label=f"silent {label}")
     lower.set_ylabel("without a spike (%)")
-    lower.set_ylim(0, max(1.0, 160 * float(max(history["silent_hidden"].max(), history["silent_labels"].max()))))
+    most = np.nanmax([history["silent_hidden"], history["silent_labels"]])
+    lower.set_ylim(0, max(1.0, 160 * float(most)))
     lower.legend(loc="upper left")
     _epoch_ticks(lower, epochs)
     steps = lower.twinx()
@@ -185,7 +186,7 @@ def spike_raster(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
         found = " : ".join(map(str, counts.tolist())) if few else f"{counts[winner]} of {counts.sum()} spikes"
         axis.set_title(
             f"sample {evaluation['raster_samples'][index]}: {names[labels[index]]}\n"
-            f"{'read as' if right else 'MISREAD as'} {names[winner]} ({found})",
+            f"{'read as' if right else 'MISREAD as'} {names[winner] if winner >= 0 else 'none'} ({found})",
             fontsize=9,
             color="black" if right else plots.RED,
         )
@@ -202,7 +203,10 @@ def spike_raster(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
 def confusion(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
     """Confusion matrix of the test set, in samples."""
     names = result["class_names"]
-    matrix = np.zeros((len(names), len(names)), dtype=int)
+    # Samples without an answer, -1, have a column of their own.
+    silent = bool((evaluation["predicted"] < 0).any())
+    columns = [*names, "none"] if silent else names
+    matrix = np.zeros((len(names), len(columns)), dtype=int)
     np.add.at(matrix, (evaluation["labels"], evaluation["predicted"]), 1)
     share = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     size = 3.6 if len(names) <= 4 else 5.0
@@ -210,14 +214,14 @@ def confusion(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
     axis = figure.subplots()
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row in range(len(names)):
-        for column in range(len(names)):
+        for column in range(len(columns)):
             text = str(matrix[row, column])
             if len(names) <= 4:
                 text += f"\n{100 * share[row, column]:.1f} %"
             axis.text(
                 column, row, text, ha="center", va="center", color="white" if share[row, column] > 0.55 else "black"
             )
-    axis.set_xticks(range(len(names)), names)
+    axis.set_xticks(range(len(columns)), columns)
     axis.set_yticks(range(len(names)), names, rotation=90 if len(names) <= 4 else 0, va="center")
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,8 @@ def test_labels_that_stay_silent_are_said(chip: Chip) -> None:
     assert model.predict(X_TEST).tolist() == [0] * len(X_TEST)
     assert model.score(X_TEST, Y_TEST) == model.evaluate(X_TEST, Y_TEST)[0] == 0
     assert np.allclose(model.predict_proba(X_TEST), 1 / 3)
+    assert model.evaluate(X_TEST, Y_TEST) == (0, 0)
+    assert model.decisions(X_TEST).tolist() == [-1] * len(X_TEST)
 
 
 # ---- estimator interface --------------------------------------------------------------------------------------------
@@ -207,13 +210,13 @@ def test_history_and_cost_are_what_the_chip_reports(chip: Chip) -> None:
 
 
 def test_the_best_epoch_is_kept(chip: Chip) -> None:
-    settings = {"epochs": 6, "lr_weights": 0.2}
-    kept = trainer(chip, **settings).fit(X, Y, X_TEST, Y_TEST)
-    last = trainer(chip, **settings, keep_best=False).fit(X, Y, X_TEST, Y_TEST)
+    settings, held = {"epochs": 8, "lr_weights": 0.1}, (X_TEST[:150], Y_TEST[:150])
+    kept = trainer(chip, **settings).fit(X, Y, *held)
+    last = trainer(chip, **settings, keep_best=False).fit(X, Y, *held)
     accuracy = kept.history_["validation_accuracy"]
     assert accuracy.max() > accuracy[-1]
-    assert kept.score(X_TEST, Y_TEST) == accuracy.max()
-    assert last.score(X_TEST, Y_TEST) == accuracy[-1]
+    assert kept.score(*held) == accuracy.max()
+    assert last.score(*held) == accuracy[-1]
     without = trainer(chip, epochs=1, validation_fraction=0.0).fit(X, Y)
     assert np.isnan(without.history_["validation_accuracy"]).all()
 
@@ -285,6 +288,16 @@ def test_start_from_a_network(chip: Chip) -> None:
         assert np.array_equal(a, b)
     with pytest.raises(TrainingError, match="must be a Network"):
         again.fit(X, Y, initial=[1, 2])
+    for change, message in (
+        ({"decay_mem": 5}, r"has decay_mem = \(5, 5\): must be \(200, 200\)"),
+        ({"shift": 2}, "has shift ="),
+        ({"thresholds": 9}, "thresholds: must be"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            again.fit(X, Y, initial=first.network_.replace(**change))
+    for kind in ("none", "axonal", "dendritic"):
+        with pytest.raises(TrainingError, match=f"delays of layer 1 are not of the kind '{kind}'"):
+            trainer(chip, delays=kind).fit(X, Y, initial=first.network_)
 
 
 @pytest.mark.parametrize("what", ["trainer", "config", "settings", "data", "array"])
@@ -349,6 +362,8 @@ def test_the_network_is_the_documented_one(
             {"delay_range": (0.0, 2.0)},
             r"up to 40 steps, but this chip's delays go up to 20; ChipConfig\(delay_slots=41\)",
         ),
+        ({"delay_range": (0.0, 90.0)}, "up to 1800 steps, but no chip has delays of more than 1023"),
+        ({"tau_ratio": 10, "steps_per_tau": 1000, "delay_range": (0, 0.02)}, "of 10000 steps is too long for decays"),
         ({"delay_range": (0.5, 0.5)}, "the first must be below the second"),
         ({"delay_range": 1.0}, "must be two numbers"),
         ({"delay_range": (-0.5, 0.5)}, "must be a number from 0"),
@@ -425,3 +440,12 @@ def test_bad_validation_sets(chip: Chip) -> None:
         trainer(chip).fit(X, Y, X_TEST, Y_TEST + 1)
     with pytest.raises(TrainingError, match="one per sample"):
         trainer(chip).fit(X, Y, X_TEST, Y_TEST[:5])
+
+
+def test_the_manual_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "delgrad.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    exec(compile(code.replace("epochs=3", "epochs=1"), "delgrad.md", "exec"), {})
+    accuracy = re.match(r"test accuracy (0\.\d{3})\n\[", capsys.readouterr().out)
+    assert accuracy
+    assert float(accuracy[1]) > 0.7

@@ -625,6 +625,16 @@ def test_wrong_conventions_are_refused_when_writing(changes: dict[str, Any]) -> 
         export_nir(Network([[[1]]]), **changes)
 
 
+def test_arguments_that_are_none_are_said() -> None:
+    graph, cfg = export_nir(Network([[[90], [-30]]]), decay="euler"), ChipConfig((2, 1))
+    with pytest.raises(NirError, match="cfg = 3: must be a ChipConfig"):
+        import_nir(graph, 3)  # type: ignore[arg-type]
+    with pytest.raises(NirError, match="source = 3: must be a NIR graph or the path"):
+        import_nir(3, cfg)  # type: ignore[arg-type]
+    with pytest.raises(NirError, match="decay = 'exponential': must be 'euler', with which the file was exported"):
+        import_nir(graph, cfg, decay="exponential")
+
+
 def test_the_manual_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).resolve().parent.parent / "docs" / "nir.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)

@@ -45,6 +45,7 @@ class Dataset:
     bounds : known range ``(lowest, highest)`` of every float feature, or ``None`` to take it from the training subset
     pool : number of rows in the training pool
     fixed_pool : the first `pool` rows are the training pool, the last ones the test set (sets with an official split)
+    images : whether features are brightnesses, so that larger ones say more
     validation : with `fixed_pool`, number of rows of an official validation set, which follow the training pool
     recordings : the events behind the intensities, sample by sample, for sets of an event camera
     """
@@ -58,6 +59,7 @@ class Dataset:
     fixed_pool: bool = False
     recordings: Recordings | None = field(default=None, repr=False)
     validation: int = 0
+    images: bool = False
 
     @property
     def n_features(self) -> int:

@@ -68,6 +68,7 @@ class IdxSet:
             self.class_names,
             pool=self.sizes[0],
             fixed_pool=True,
+            images=True,
         )
 
     def _array(self, fetched: list[tuple[str, bytes]], index: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -99,6 +99,7 @@ class EventSet:
             pool=self.sizes[0],
             fixed_pool=True,
             recordings=recordings,
+            images=True,
         )
 
 

@@ -63,6 +63,7 @@ def load_digits() -> Dataset:
         tuple(str(digit) for digit in range(10)),
         pool=1200,
         bounds=(0.0, 16.0),
+        images=True,
     )
 
 

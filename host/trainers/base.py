@@ -140,13 +140,14 @@ def log_softmax(scores: FloatArray) -> FloatArray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def balanced_accuracy(counts: NDArray[Any], labels: IntArray) -> float:
+def balanced_accuracy(counts: NDArray[Any], labels: IntArray, answered: NDArray[np.bool_] | bool = True) -> float:
     """Mean over the classes of the share of correct samples; a k-fold tie for the most spikes counts 1/k.
 
     Plain accuracy lets a silent chip pass as a majority-class predictor (ties go to the lowest class); this does not.
+    Samples that were not `answered` count as wrong.
     """
     top = counts == counts.max(axis=1, keepdims=True)
-    credit = top[np.arange(len(labels)), labels] / top.sum(axis=1)
+    credit = top[np.arange(len(labels)), labels] / top.sum(axis=1) * answered
     return float(np.mean([credit[labels == label].mean() for label in np.unique(labels)]))
 
 
@@ -320,6 +321,38 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, self.n_features_in_ = classes, cfg.n_in
         return x, labels
 
+    def _known_labels(self, classes: ArrayLike, y: ArrayLike, n_samples: int) -> IntArray:
+        """Labels as indices into `classes`, of which some may be missing in `y`; sets ``classes_``."""
+        named, labels = np.asarray(classes), np.asarray(y)
+        require(
+            labels.shape == (n_samples,), f"Labels of shape {labels.shape}: must be ({n_samples},), one per sample."
+        )
+        found, _ = check_labels(named, named.size, self.chip.cfg.n_out)
+        index = np.clip(np.searchsorted(found, labels), 0, len(found) - 1)
+        for label in labels[found[index] != labels][:1].tolist():
+            raise TrainingError(f"Label {label!r}: must be one of the classes {found.tolist()}.")
+        self.classes_, self.n_features_in_ = found, self.chip.cfg.n_in
+        return index.astype(np.int64)
+
+    def _validation(self, X_val: Any, y_val: ArrayLike | None) -> tuple[Any, IntArray] | None:
+        """The validation set that ``fit`` was given."""
+        require((X_val is None) == (y_val is None), "A validation set needs both X_val and y_val.")
+        if X_val is None or y_val is None:
+            return None
+        x = self._inputs(X_val)
+        return x, self._known_labels(self.classes_, y_val, len(x))
+
+    def _hold_back(
+        self, x: Any, labels: IntArray, fraction: float
+    ) -> tuple[Any, IntArray, tuple[Any, IntArray] | None]:
+        """Cut a validation set off, at random; the others keep their order."""
+        held = min(round(float(fraction) * len(labels)), len(labels) - 1)
+        if not held:
+            return x, labels, None
+        order = np.random.default_rng([int(self.seed), 0x56414C]).permutation(len(labels))
+        kept, chosen = np.sort(order[held:]), np.sort(order[:held])
+        return x[kept], labels[kept], (x[chosen], labels[chosen])
+
     # ---- network and read-out
 
     def _check_fitted(self) -> None:
@@ -340,6 +373,10 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
         """Score of each class (N, n_out) in the chip's answer; the class with the largest is predicted."""
         raise NotImplementedError
 
+    def decide(self, scores: NDArray[Any]) -> IntArray:
+        """Index of the output (N,) that scores (N, n_out) name, ties to the lowest; -1 if they name none."""
+        return np.argmax(scores, axis=1)
+
     def _scores(self, X: Any) -> NDArray[Any]:
         """Scores (N, n_out) of the network(s) that predictions use."""
         self._check_fitted()
@@ -356,11 +393,21 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
         scores = self._scores(X)
         return self.classes_[np.argmax(scores, axis=1)]
 
+    def decisions(self, X: Any) -> IntArray:
+        """Like :meth:`predict`, but indices (N,), and -1 for samples without an answer."""
+        return self.decide(self._scores(X))
+
     def evaluate(self, X: Any, y: ArrayLike) -> tuple[float, float]:
-        """Accuracy and balanced accuracy in one presentation per network; balanced accuracy gives a k-fold tie 1/k."""
-        scores = self._scores(X)
-        labels = np.searchsorted(self.classes_, np.asarray(y))
-        return float(np.mean(np.argmax(scores, axis=1) == labels)), balanced_accuracy(scores, labels)
+        """Accuracy and balanced accuracy in one presentation per network; balanced accuracy gives a k-fold tie 1/k.
+
+        Samples without an answer are wrong in both.
+        """
+        return self.accuracies(self._scores(X), np.searchsorted(self.classes_, np.asarray(y)))
+
+    def accuracies(self, scores: NDArray[Any], labels: IntArray) -> tuple[float, float]:
+        """Accuracy and balanced accuracy of scores (N, n_out) for the outputs `labels` (N,)."""
+        decided = self.decide(scores)
+        return float(np.mean(decided == labels)), balanced_accuracy(scores, labels, decided >= 0)
 
     # ---- checkpoints
 

@@ -33,9 +33,7 @@ from host.trainers.base import (
     IntArray,
     Progress,
     StopTraining,
-    TrainingError,
     add_cost,
-    balanced_accuracy,
     check_inputs,
     chip_totals,
     log_softmax,
@@ -58,7 +56,7 @@ from host.trainers.spike_times import (
     one_sided,
     two_sided,
 )
-from rtl.config import MAX_STEPS, ChipConfig
+from rtl.config import MAX_DELAY_SLOTS, MAX_STEPS, ChipConfig
 
 if TYPE_CHECKING:
     from host.chip import Chip, Output
@@ -129,8 +127,9 @@ class DelGrad(ChipClassifier):
     lr_weights, lr_delays : float
         Rates of Adam at the start, for weights and for what the sigmoid turns into delays; they fall to 3 %.
     init : sequence of (float, float), optional
-        Mean and standard deviation of the start weights of each layer. Default, with n sources: ``min(1, 6 / n)`` and
-        ``min(1, 1.8 / sqrt(n))``.
+        Mean and standard deviation of the start weights of each layer. Default, with n sources: ``min(1, 10 / n)`` and
+        ``min(1, 2 / sqrt(n))`` in the first layer, then ``min(1, 6 / n)`` and ``min(0.5, 1.65 / sqrt(n))``. Outputs
+        that spike early, on few of the hidden spikes, learn worse.
     t_early, t_late : float
         Earliest and latest input spike in tau_s.
     silent_below : float, optional
@@ -227,14 +226,15 @@ class DelGrad(ChipClassifier):
         X : (N, n_in) floats from 0 to 1 or integers from 0 to 255, or Events with one spike at most of an input
         y : (N,) labels
         X_val, y_val : validation set, measured after every epoch; default: what `validation_fraction` holds back
-        initial : network whose weights and delays to start from; drawn from the seed if ``None``
+        initial : network to start from, of this trainer's kind of delays, threshold, shift and decays; its delays come
+            to within 1 % to 99 % of the range. Drawn from the seed if ``None``
         resume : state of an interrupted training (:meth:`state_dict`); the training goes on as if never interrupted
         callback : called after every batch with the number of finished epochs; may raise :class:`StopTraining`
         """
         x, labels = self._prepare(X, y)
         validation = self._validation(X_val, y_val)
         if validation is None:
-            x, labels, validation = self._hold_back(x, labels)
+            x, labels, validation = self._hold_back(x, labels, self.validation_fraction)
         data = [x.words, x.offsets, labels]
         if validation is not None:
             data += [validation[0].words, validation[0].offsets, validation[1]]
@@ -278,6 +278,13 @@ class DelGrad(ChipClassifier):
                 f"Setting gradient = {self.gradient!r}: is for tau_ratio = {wanted}, not {self.tau_ratio:g}; "
                 "'discrete' is for any.",
             )
+        for name, decay in zip(("steps_per_tau", "tau_ratio"), self._decays, strict=True):
+            require(
+                decay > 0,
+                f"Setting {name} = {getattr(self, name):g}: a time constant of "
+                f"{self.steps_per_tau * (1 if name == 'steps_per_tau' else self.tau_ratio):g} steps is too long for "
+                f"decays in 1/{ONE}; lower steps_per_tau or tau_ratio.",
+            )
         self._check_times()
         self._check_delays()
         self._check_init()
@@ -311,7 +318,12 @@ class DelGrad(ChipClassifier):
         low, high = self.delay_range
         require(low < high, f"Setting delay_range = {self.delay_range!r}: the first must be below the second.")
         cfg, longest = self.chip.cfg, round(float(high) * int(self.steps_per_tau))
-        build = f"ChipConfig(delay_slots={longest + 1})"
+        require(
+            longest < MAX_DELAY_SLOTS,
+            f"Setting delay_range = {self.delay_range!r}: up to {longest} steps, but no chip has delays of more than "
+            f"{MAX_DELAY_SLOTS - 1}; lower it or steps_per_tau.",
+        )
+        build = f"ChipConfig(delay_slots={max(2, longest + 1)})"
         require(cfg.delay_slots > 0, f"Setting delays = {self.delays!r}: needs a chip with delays, {build}.")
         require(
             longest < cfg.delay_slots,
@@ -359,33 +371,6 @@ class DelGrad(ChipClassifier):
         require(good, f"Inputs of shape {x.shape}: this chip has {cfg.n_in} inputs, so (samples, {cfg.n_in}).")
         n = int(self.steps_per_tau)
         return latency(x, n * float(self.t_early), n * float(self.t_late), self.silent_below)
-
-    def _validation(self, X_val: Any, y_val: ArrayLike | None) -> tuple[Events, IntArray] | None:
-        require((X_val is None) == (y_val is None), "A validation set needs both X_val and y_val.")
-        if X_val is None or y_val is None:
-            return None
-        x = self._inputs(X_val)
-        return x, self._indices(y_val, len(x))
-
-    def _indices(self, y: ArrayLike, n_samples: int) -> IntArray:
-        """Labels as indices into ``classes_``."""
-        labels = np.asarray(y)
-        require(
-            labels.shape == (n_samples,), f"Labels of shape {labels.shape}: must be ({n_samples},), one per sample."
-        )
-        index = np.clip(np.searchsorted(self.classes_, labels), 0, len(self.classes_) - 1)
-        for label in labels[self.classes_[index] != labels][:1].tolist():
-            raise TrainingError(f"Label {label!r}: must be one of the classes {self.classes_.tolist()}.")
-        return index.astype(np.int64)
-
-    def _hold_back(self, x: Events, labels: IntArray) -> tuple[Events, IntArray, tuple[Events, IntArray] | None]:
-        """Cut the validation set off, at random; the others keep their order."""
-        held = min(round(float(self.validation_fraction) * len(labels)), len(labels) - 1)
-        if not held:
-            return x, labels, None
-        order = np.random.default_rng([int(self.seed), 0x56414C]).permutation(len(labels))
-        kept, chosen = np.sort(order[held:]), np.sort(order[:held])
-        return x[kept], labels[kept], (x[chosen], labels[chosen])
 
     # ---- settings as the chip has them
 
@@ -456,11 +441,26 @@ class DelGrad(ChipClassifier):
         if initial is not None:
             require(isinstance(initial, Network), f"Start from {initial!r}: must be a Network.")
             initial.check(self.chip.cfg)
-            return latent.of(initial)
+            vector = latent.of(initial)
+            mine = self._network(latent, vector)
+            for name in ("decay_syn", "decay_mem", "shift"):
+                theirs, ours = initial.constants[name], mine.constants[name]
+                require(theirs == ours, f"The start network has {name} = {theirs}: must be {ours} as the settings say.")
+            threshold = int(mine.thresholds[0][0])
+            require(
+                all((each == threshold).all() for each in initial.thresholds),
+                f"The start network's thresholds: must be {threshold} as the settings say.",
+            )
+            for layer, (delays, shape) in enumerate(zip(initial.delays, latent.delay_shapes, strict=True)):
+                kept = delays[: shape[0], : shape[1]] if latent.delayed else 0
+                require(
+                    bool((delays == kept).all()),
+                    f"The start network's delays of layer {layer + 1} are not of the kind {self.delays!r}.",
+                )
+            return vector
         vector = np.zeros(latent.size)
         for layer, (pre, _) in enumerate(self.chip.cfg.shapes):
-            usual = (min(1.0, 6 / pre), min(1.0, 1.8 / np.sqrt(pre)))
-            mean, spread = usual if self.init is None else self.init[layer]
+            mean, spread = usual_start(pre, layer == 0) if self.init is None else self.init[layer]
             part = latent.weight_parts[layer]
             vector[part] = rng.normal(mean, spread, part.stop - part.start)
         n_weights = latent.n_weights
@@ -501,7 +501,7 @@ class DelGrad(ChipClassifier):
         seed = int(self.seed) << 32 | (course.updates + 1)
         out = self.chip.run(x, steps=self._steps, seed=seed, early_end=True)
         step = worker.step(course, [first, *out.first_spike], labels, self._rates())
-        right = int(_right(self.scores_of(out), labels, self._steps).sum())
+        right = int((self.decide(self.scores_of(out)) == labels).sum())
         cost = add_cost(before, chip_totals(self.chip), course.cost)
         # From here on nothing can fail: commit.
         course.vector, course.first, course.second = step.vector, step.first, step.second
@@ -522,7 +522,7 @@ class DelGrad(ChipClassifier):
             began = time.perf_counter()
             self.chip.load(self.network_of(course.vector))
             scores = self.scores_of(self.present(validation[0]))
-            accuracy = float(np.mean(_right(scores, validation[1], self._steps)))
+            accuracy = float(np.mean(self.decide(scores) == validation[1]))
             course.tally.seconds += time.perf_counter() - began
             course.cost = add_cost(before, chip_totals(self.chip), course.cost)
         self._warn(course.epoch + 1, course.tally)
@@ -578,23 +578,28 @@ class DelGrad(ChipClassifier):
         first = out.first_spike[-1]
         return -np.where(first < 0, self._steps, first)
 
+    def decide(self, scores: NDArray[Any]) -> IntArray:
+        """Index of the output (N,) that spiked first; -1 where none did."""
+        return np.where(scores.max(axis=1) > -self._steps, scores.argmax(axis=1), -1)
+
     def predict_proba(self, X: Any) -> FloatArray:
         """Class probabilities (N, n_classes): softmax of ``-t / margin``."""
         scores = self._scores(X) / (float(self.margin) * int(self.steps_per_tau))
         return np.exp(log_softmax(scores))
 
-    def evaluate(self, X: Any, y: ArrayLike) -> tuple[float, float]:
-        """Accuracy, without an output spike being wrong, and balanced accuracy, with k equal times counting 1/k."""
-        scores = self._scores(X)
-        labels = self._indices(y, len(scores))
-        return float(np.mean(_right(scores, labels, self._steps))), balanced_accuracy(scores, labels)
-
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy; samples without an output spike are wrong."""
         scores = self._scores(X)
-        right = _right(scores, self._indices(y, len(scores)), self._steps)
+        right = self.decide(scores) == self._known_labels(self.classes_, y, len(scores))
         weights = np.ones(len(right)) if sample_weight is None else np.asarray(sample_weight, float)
         return float(np.average(right.astype(float), weights=weights))
+
+
+def usual_start(n_pre: int, first: bool) -> tuple[float, float]:
+    """Mean and standard deviation of the start weights of a layer."""
+    if first:
+        return min(1.0, 10 / n_pre), min(1.0, 2 / np.sqrt(n_pre))
+    return min(1.0, 6 / n_pre), min(0.5, 1.65 / np.sqrt(n_pre))
 
 
 def first_steps(events: Events, n_in: int) -> IntArray:
@@ -603,11 +608,6 @@ def first_steps(events: Events, n_in: int) -> IntArray:
     samples = np.repeat(np.arange(len(events)), np.diff(events.offsets))
     np.minimum.at(first, (samples, events.words & 0xFFFF), events.words >> 16)
     return first
-
-
-def _right(scores: NDArray[Any], labels: IntArray, steps: int) -> NDArray[np.bool_]:
-    """Which samples have the right output first."""
-    return (scores.argmax(axis=1) == labels) & (scores.max(axis=1) > -steps)
 
 
 class _Latent:
@@ -726,11 +726,17 @@ class _Worker:
         return np.repeat([rates[0], rates[1] if self.trains_delays else 0.0], counts)
 
     def _bump(self, vector: FloatArray, missing: list[NDArray[np.bool_]], silent_of_class: IntArray) -> None:
-        """Raise the weights into neurons that spike too rarely: they have no gradient."""
+        """Raise the weights into neurons that spike too rarely: they have no gradient.
+
+        In a sample that ended early, with the last output spike, a hidden neuron may just have been late; it then
+        counts only if it was silent in the whole batch.
+        """
         latent, n_last = self.latent, len(missing) - 1
+        to_the_end = missing[-1].any(axis=1, keepdims=True)
         for layer, silent in enumerate(missing):
             if layer < n_last:
-                raised = BUMP_HIDDEN * np.maximum(0.0, silent.mean(axis=0) - SILENT_HIDDEN)
+                share = np.where(silent.all(axis=0), 1.0, (silent & to_the_end).mean(axis=0))
+                raised = BUMP_HIDDEN * np.maximum(0.0, share - SILENT_HIDDEN)
             else:
                 raised = BUMP_LABEL * silent_of_class / len(silent)
             vector[latent.weight_parts[layer]].reshape(latent.shapes[layer])[...] += raised

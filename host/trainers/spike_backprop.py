@@ -30,9 +30,7 @@ from host.trainers.base import (
     Progress,
     Samples,
     StopTraining,
-    TrainingError,
     add_cost,
-    check_labels,
     chip_totals,
     log_softmax,
     require,
@@ -204,7 +202,7 @@ class SpikeBackprop(ChipClassifier):
         self._check_settings()
         validation = self._validation(X_val, y_val)
         if validation is None:
-            x, labels, validation = self._hold_back(x, labels)
+            x, labels, validation = self._hold_back(x, labels, self.validation_fraction)
         require(
             not self.early_stopping or validation is not None,
             "Setting early_stopping = True: needs a validation set, or validation_fraction above 0.",
@@ -292,35 +290,6 @@ class SpikeBackprop(ChipClassifier):
         longest, room = int(np.diff(X.offsets).max()), self.chip.cfg.max_payload - 1
         require(longest <= room, f"A sample has {longest} events: this chip takes at most {room} with a label.")
         return X
-
-    def _known_labels(self, classes: ArrayLike, y: ArrayLike, n_samples: int) -> IntArray:
-        """Labels as indices into `classes`, of which some may be missing in `y`."""
-        named, labels = np.asarray(classes), np.asarray(y)
-        require(
-            labels.shape == (n_samples,), f"Labels of shape {labels.shape}: must be ({n_samples},), one per sample."
-        )
-        found, _ = check_labels(named, named.size, self.chip.cfg.n_out)
-        index = np.clip(np.searchsorted(found, labels), 0, len(found) - 1)
-        for label in labels[found[index] != labels][:1].tolist():
-            raise TrainingError(f"Label {label!r}: must be one of the classes {found.tolist()}.")
-        self.classes_, self.n_features_in_ = found, self.chip.cfg.n_in
-        return index.astype(np.int64)
-
-    def _validation(self, X_val: Any, y_val: ArrayLike | None) -> tuple[Samples, IntArray] | None:
-        require((X_val is None) == (y_val is None), "A validation set needs both X_val and y_val.")
-        if X_val is None or y_val is None:
-            return None
-        x = self._inputs(X_val)
-        return x, self._known_labels(self.classes_, y_val, len(x))
-
-    def _hold_back(self, x: Samples, labels: IntArray) -> tuple[Samples, IntArray, tuple[Samples, IntArray] | None]:
-        """Cut the validation set off, at random; the others keep their order."""
-        held = min(round(float(self.validation_fraction) * len(labels)), len(labels) - 1)
-        if not held:
-            return x, labels, None
-        order = np.random.default_rng([int(self.seed), 0x56414C]).permutation(len(labels))
-        kept, chosen = np.sort(order[held:]), np.sort(order[:held])
-        return x[kept], labels[kept], (x[chosen], labels[chosen])
 
     # ---- settings
 

@@ -11,6 +11,7 @@ from typing import Any
 from host.chip import Chip
 from host.datasets import DATA_VARIABLE, data_folder
 from host.die import Die
+from host.jobs import IMAGES
 from host.reproduce.cells import digest_of
 from host.trainers import delgrad, spike_times
 from host.trainers.delgrad import DelGrad
@@ -180,7 +181,7 @@ class Plan:
         return replace(self.digits, delays=kind)
 
 
-DIGITS = Setting("digits", epochs=50, more=(("silent_below", 0.3), ("t_late", 1.0)))
+DIGITS = Setting("digits", epochs=50, more=tuple(IMAGES.items()))
 
 FULL = Plan(
     epochs=100,
