@@ -458,7 +458,8 @@ class Sequencer:
         run = _kernel()
         # Rough: a quarter of the sources spikes, a row costs 8 ns and 1/8 ns a weight, a neuron 5 ns.
         per_step = sum(n_pre * (2 + n_post / 32) + 5 * n_post for n_pre, n_post in self.cfg.shapes)
-        workers = min(os.cpu_count() or 1, n, 1 + int(n * control.steps * per_step / WORTH_A_THREAD))
+        cores = int(os.environ.get("NUMBA_NUM_THREADS") or os.cpu_count() or 1)
+        workers = min(cores, n, 1 + int(n * control.steps * per_step / WORTH_A_THREAD))
         # A sample that learns changes the weights of the next one.
         if workers < 2 or (samples.learn and control.enabled.any()):
             run(0, n, *arguments, out, False, self._no_trace)

@@ -422,6 +422,14 @@ class DelGrad(ChipClassifier):
         """The network that float weights and delay parameters, in one vector, are rounded to."""
         return self._network(self._latent, vector)
 
+    def start_network(self) -> Network:
+        """The network that a training without `initial` starts from."""
+        return self.network_of(self._start(None))
+
+    def encode(self, X: Any) -> Events:
+        """Input spikes of samples, as `fit` and predictions present them."""
+        return self._inputs(X)
+
     def _network(self, latent: _Latent, vector: FloatArray) -> Network:
         shift, threshold = self._scale()
         decay_syn, decay_mem = self._decays

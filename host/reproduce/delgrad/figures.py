@@ -10,7 +10,7 @@ import numpy as np
 
 from host import plots
 from host.reproduce.delgrad.findings import AUTHORS_HARDWARE, words
-from host.reproduce.delgrad.settings import KINDS
+from host.trainers.delgrad import DELAYS
 
 LOOK = {
     "none": (plots.GREY, "X"),
@@ -59,7 +59,7 @@ def _arrays(cells: Path, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, 
 
 def _of(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """The kinds of delays that occur."""
-    return [kind for kind in KINDS if any(entry["kind"] == kind for entry in entries)]
+    return [kind for kind in DELAYS if any(entry["kind"] == kind for entry in entries)]
 
 
 def _line(axis: Any, entries: Sequence[Mapping[str, Any]], x: Sequence[float], kind: str) -> None:

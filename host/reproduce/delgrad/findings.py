@@ -1,4 +1,4 @@
-"""What the stored results say: the figures of all tables, and the paper's claims answered by them."""
+"""What the stored results say: the figures of all tables, and the claims answered by them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from host.reproduce.cells import Result, summarise
 from host.reproduce.delgrad import settings as s
-from host.reproduce.delgrad.settings import KINDS, NOISE, Job, Plan, Setting
+from host.reproduce.delgrad.settings import NOISE, Job, Plan, Setting
 from host.reproduce.numbers import (
     ABOVE,
     NEAR,
@@ -24,6 +24,8 @@ from host.reproduce.numbers import (
     points,
     verdict,
 )
+from host.reproduce.report import yes
+from host.trainers.delgrad import DELAYS
 
 Results = Mapping[Job, Result]
 Runs = Mapping[int, Result]
@@ -315,7 +317,7 @@ def words(kind: str) -> str:
 
 
 def claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The paper's claims, answered by the measured figures only: what is claimed, the answer, and why."""
+    """The paper's claims and ours, answered by the measured figures only: what is claimed, the answer, and why."""
     return [
         _accuracy(found["size"]),
         _parameters(found["size"]),
@@ -564,7 +566,7 @@ def _coarse(bits: Sequence[Mapping[str, Any]], resolution: Sequence[Mapping[str,
     what = "Few bits and a coarse clock suffice"
     lines, answers = [], []
     for entries, unit, plural in ((bits, "bits", "bits"), (resolution, "steps per tau_s", "steps")):
-        for kind in [kind for kind in KINDS if any(entry["kind"] == kind for entry in entries)]:
+        for kind in [kind for kind in DELAYS if any(entry["kind"] == kind for entry in entries)]:
             mine = [entry for entry in entries if entry["kind"] == kind]
             others = [entry for entry in mine if entry["minus"]]
             finest = next((entry for entry in mine if entry["value"] == entry["finest"]), None)
@@ -632,8 +634,8 @@ def _on_the_chip(known: Sequence[Mapping[str, Any]], confirmation: Mapping[str, 
         fast = high <= STEP_CYCLES
         lines.append(
             f"A whole training on the simulated chip ({training['title']}, {_epochs(training['epochs'])} of "
-            f"{training['n_train']:,} samples): the same network **{_yes(training['equal_network'])}**, the same "
-            f"history **{_yes(training['equal_history'])}**; {mean:.1f} clock cycles per time step, in single epochs "
+            f"{training['n_train']:,} samples): the same network {yes(training['equal_network'])}, the same "
+            f"history {yes(training['equal_history'])}; {mean:.1f} clock cycles per time step, in single epochs "
             f"{low:.1f} to {high:.1f}."
         )
         agree.append(training["agrees"])
@@ -650,7 +652,3 @@ def _on_the_chip(known: Sequence[Mapping[str, Any]], confirmation: Mapping[str, 
 
 def _epochs(n: int) -> str:
     return f"{n} epoch{'s' if n > 1 else ''}"
-
-
-def _yes(flag: bool) -> str:
-    return "yes" if flag else "NO"

@@ -14,7 +14,7 @@ from host.die import Die
 from host.jobs import IMAGES
 from host.reproduce.cells import digest_of
 from host.trainers import delgrad, spike_times
-from host.trainers.delgrad import DelGrad
+from host.trainers.delgrad import DELAYS, DelGrad
 from rtl.config import ChipConfig
 
 FORMAT = 1
@@ -22,9 +22,6 @@ FORMAT = 1
 
 LANES = 16
 STATE_BITS = 24
-
-KINDS = ("none", "axonal", "dendritic", "synaptic")
-"""Kinds of delays."""
 
 NOISE = (("jitter", 0.5), ("threshold_noise", 0.04), ("threshold_spread", 0.13))
 """Singles of the noisy dies: every arrival by half a step (0.01 tau_s), every threshold by 4 % in each sample and by
@@ -187,7 +184,7 @@ FULL = Plan(
     epochs=100,
     train_size=None,
     sizes=(5, 10, 30),
-    kinds=KINDS,
+    kinds=DELAYS,
     seeds=3,
     noise_seeds=3,
     dies=10,
@@ -195,14 +192,14 @@ FULL = Plan(
     bits=tuple(BITS),
     bit_kinds=("none", "axonal"),
     steps=(20, 50, 100),
-    step_kinds=KINDS,
+    step_kinds=DELAYS,
     gradients=GRADIENTS,
     sweep_seeds=2,
     digits=DIGITS,
     digit_kinds=("none", "axonal"),
     shown=("none", "axonal", "synaptic"),
     map_side=160,
-    confirmed=KINDS,
+    confirmed=DELAYS,
     confirmed_seeds=3,
     confirm_noisy=True,
     repeated=Setting(),

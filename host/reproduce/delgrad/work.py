@@ -15,23 +15,20 @@ from numpy.typing import NDArray
 from host import datasets
 from host.chip import Chip, Output
 from host.die import Die
-from host.events import Events, latency
+from host.events import Events
 from host.files import write_atomically
+from host.jobs import BACKENDS
 from host.network import Network
 from host.reproduce.cells import Result
 from host.reproduce.delgrad import settings
 from host.reproduce.delgrad.settings import Job, Setting
 from host.reproduce.numbers import pack
+from host.trainers.delgrad import first_steps
+from host.trainers.spike_times import NEVER
 from rtl.config import ChipConfig
-
-BACKENDS = ("golden", "sim")
-"""What the simulated chip is compared with, and the simulated chip."""
 
 HELD_BACK = {"yin-yang": None, "digits": 200}
 """Samples of the validation sets; Yin-Yang has its own."""
-
-NEVER = 1 << 24
-"""Step of a spike that never came."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +171,13 @@ def spikes(folder: Path, job: Job) -> Result:
     predicted: dict[str, list[int]] = {}
     with Chip(data.config(setting)) as chip:
         trainer = setting.trainer(chip, job.seed)
-        for name, network in (("before", trainer.network_of(trainer._start(None))), ("after", trained(folder, job))):
+        for name, network in (("before", trainer.start_network()), ("after", trained(folder, job))):
             chip.load(network)
             out = trainer.present(data.split.features_test[rows])
             arrays |= {f"hidden_{name}": out.first_spike[-2], f"output_{name}": out.first_spike[-1]}
             arrays |= {f"delays_{layer}_{name}": delays for layer, delays in enumerate(network.delays)}
             predicted[name] = classes(out).tolist()
-    n = setting.steps_per_tau
-    events = latency(data.split.features_test[rows], n * trainer.t_early, n * trainer.t_late, trainer.silent_below)
-    arrays["inputs"] = events.to_dense(int(n * trainer.time_out), data.split.n_features).argmax(axis=1)
+        arrays["inputs"] = first_steps(trainer.encode(data.split.features_test[rows]), data.split.n_features)
     _keep(folder, job, arrays)
     names = list(data.split.class_names)
     return data.facts | {"rows": rows.tolist(), "class_names": names, "predicted": predicted}
