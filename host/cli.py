@@ -126,7 +126,11 @@ def _print_result(result: dict[str, Any], folder: Any) -> None:
     rows = [(f"[bold]{escape(system_name(result))}[/]", f"[bold]{100 * accuracy:.1f} %[/]")]
     rows += [(escape(name), f"{100 * value:.1f} %") for name, value in result["baselines"].items()]
     die = result["die"]
-    where = f"die {die['seed']}, level {die['level']:g}" if die else "ideal die"
+    where = "ideal die"
+    if die:
+        where = f"die {die['seed']}, level {die['level']:g}"
+        singles = {name: size for name, size in die["severity"].items() if not name.startswith("level_")}
+        where += "".join(f", {name} {size:g}" for name, size in singles.items())
     console.print(result_table(f"{result['dataset']} on {result['backend']}, {where}, seed {result['seed']}", rows))
     chip = result["chip"]
     console.print(

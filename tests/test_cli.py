@@ -69,6 +69,7 @@ def test_delays_trained_with_spike_times(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, [*arguments, "--hidden", "6", "--steps-per-tau", "20", "--out", str(run)])
     assert result.exit_code == 0, result.output
     assert "delays: synaptic" in result.output
+    assert "die 1, level 0, threshold_spread 0.1, jitter 0.5" in " ".join(result.output.split())
     found = json.loads((run / "result.json").read_text())
     assert found["config"]["layers"] == [4, 6, 3]
     assert found["config"]["delay_slots"] == 21
