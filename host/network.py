@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.errors import NetworkError
-from host.files import write_atomically
+from host.files import save_arrays
 from rtl.config import MAX_LAYERS, ChipConfig
 from rtl.registers import RATE_ONE
 
@@ -361,9 +360,7 @@ class Network:
             content[f"biases_{index}"] = self.biases[index]
             content[f"delays_{index}"] = self.delays[index]
         path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **content)
-        write_atomically(path, buffer.getvalue())
+        save_arrays(path, content)
 
     @classmethod
     def load(cls, path: str | Path) -> Network:

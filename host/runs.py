@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.errors import UserError
-from host.files import write_atomically
+from host.files import save_arrays, write_atomically
 from host.trainers import checkpoint
 from host.trainers.checkpoint import State
 
@@ -144,9 +144,7 @@ class RunFolder:
         return checkpoint.load(self.path / CHECKPOINT)
 
     def write_evaluation(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        write_atomically(self.path / EVALUATION, buffer.getvalue())
+        save_arrays(self.path / EVALUATION, arrays)
 
     def read_evaluation(self) -> dict[str, NDArray[Any]]:
         path = self.path / EVALUATION

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from host.datasets import Split
 from host.reproduce.cells import Result, summarise
 
 SIGMAS = 2.0
@@ -32,6 +34,18 @@ WORDS = {
 """Verdicts in the tables."""
 
 NOT_MEASURED = "not measured"
+
+
+def facts(split: Split) -> dict[str, Any]:
+    """What the tables say about the data; two results with the same `test` are of the same test samples."""
+    rows = np.ascontiguousarray(split.rows_test).astype("<i8")
+    return {
+        "n_train": len(split.y_train),
+        "n_test": len(split.y_test),
+        "n_in": split.n_features,
+        "n_out": split.n_classes,
+        "test": hashlib.sha256(rows.tobytes()).hexdigest()[:12],
+    }
 
 
 def pack(flags: NDArray[np.bool_]) -> str:

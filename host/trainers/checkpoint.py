@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 import zlib
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.errors import UserError
-from host.files import write_atomically
+from host.files import save_arrays
 
 FORMAT = "spikeloop-checkpoint"
 FORMAT_VERSION = 1
@@ -36,11 +35,9 @@ class State:
 def save(path: str | Path, state: State) -> None:
     """Write `state` to `path` atomically."""
     header = {"format": FORMAT, "version": FORMAT_VERSION, "meta": state.meta}
-    buffer = io.BytesIO()
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     arrays: dict[str, Any] = {_HEADER: text} | {f"a_{key}": value for key, value in state.arrays.items()}
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(Path(path), buffer.getvalue())
+    save_arrays(Path(path), arrays)
 
 
 def load(path: str | Path) -> State:

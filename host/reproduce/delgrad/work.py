@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +15,13 @@ from host import datasets
 from host.chip import Chip, Output
 from host.die import Die
 from host.events import Events
-from host.files import write_atomically
+from host.files import save_arrays
 from host.jobs import BACKENDS
 from host.network import Network
 from host.reproduce.cells import Result
 from host.reproduce.delgrad import settings
 from host.reproduce.delgrad.settings import Job, Setting
-from host.reproduce.numbers import pack
+from host.reproduce.numbers import facts, pack
 from host.trainers.delgrad import first_steps
 from host.trainers.spike_times import NEVER
 from rtl.config import ChipConfig
@@ -44,18 +43,6 @@ class Data:
 
     def config(self, setting: Setting) -> ChipConfig:
         return setting.config(self.split.n_features, self.split.n_classes)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the tables say about the data; two results with the same `test` are of the same test samples."""
-        rows = np.ascontiguousarray(self.split.rows_test).astype("<i8")
-        return {
-            "n_train": len(self.split.y_train),
-            "n_test": len(self.split.y_test),
-            "n_in": self.split.n_features,
-            "n_out": self.split.n_classes,
-            "test": hashlib.sha256(rows.tobytes()).hexdigest()[:12],
-        }
 
 
 def do(folder: Path, job: Job) -> Result:
@@ -80,7 +67,7 @@ def train(folder: Path, job: Job, backend: str | None = None) -> Result:
     history = {name: np.asarray(column).tolist() for name, column in trainer.history_.items()}
     seconds = history.pop("seconds")
     return (
-        data.facts
+        facts(data.split)
         | tested(out, split.y_test)
         | {
             "parameters": setting.parameters(data.split.n_features, data.split.n_classes),
@@ -144,7 +131,7 @@ def logistic(_folder: Path, job: Job) -> Result:
     model = LogisticRegression(max_iter=5000).fit(split.features_train, split.y_train)
     right = model.predict(split.features_test) == split.y_test
     size = data.split.n_classes * (data.split.n_features + 1)
-    return data.facts | {"accuracy": float(right.mean()), "right": pack(right), "parameters": size}
+    return facts(data.split) | {"accuracy": float(right.mean()), "right": pack(right), "parameters": size}
 
 
 # ---- looking at what was trained ------------------------------------------------------------------------------------
@@ -158,7 +145,7 @@ def deploy(folder: Path, job: Job) -> Result:
         with Chip(cfg, die=Die.only(seed=die, **dict(job.noise))) as chip:
             chip.load(network)
             out = job.setting.trainer(chip, job.seed).present(data.split.features_test)
-        found.append(data.facts | tested(out, data.split.y_test))
+        found.append(facts(data.split) | tested(out, data.split.y_test))
     return {"dies": found}
 
 
@@ -180,7 +167,7 @@ def spikes(folder: Path, job: Job) -> Result:
         arrays["inputs"] = first_steps(trainer.encode(data.split.features_test[rows]), data.split.n_features)
     _keep(folder, job, arrays)
     names = list(data.split.class_names)
-    return data.facts | {"rows": rows.tolist(), "class_names": names, "predicted": predicted}
+    return facts(data.split) | {"rows": rows.tolist(), "class_names": names, "predicted": predicted}
 
 
 def decision_map(folder: Path, job: Job) -> Result:
@@ -192,13 +179,11 @@ def decision_map(folder: Path, job: Job) -> Result:
         chip.load(trained(folder, job))
         out = setting.trainer(chip, job.seed).present(np.stack([x, y, 1 - x, 1 - y], axis=1))
     _keep(folder, job, {"classes": classes(out).reshape(job.samples, job.samples).astype(np.int8)})
-    return data.facts | {"class_names": list(data.split.class_names)}
+    return facts(data.split) | {"class_names": list(data.split.class_names)}
 
 
 def _keep(folder: Path, job: Job, arrays: Mapping[str, Any]) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(folder / f"{job.key()}.npz", buffer.getvalue())
+    save_arrays(folder / f"{job.key()}.npz", arrays)
 
 
 # ---- stored networks ------------------------------------------------------------------------------------------------
@@ -267,7 +252,7 @@ def confirm_test(folder: Path, job: Job) -> Result:
             chip.load(network)
             outs.append(setting.trainer(chip, job.seed).present(data.split.features_test))
     golden, sim = outs
-    return data.facts | {
+    return facts(data.split) | {
         "accuracy": [float(np.mean(classes(out) == data.split.y_test)) for out in outs],
         "spikes": int(sum((first >= 0).sum() for first in sim.first_spike)),
         "different_times": sum(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from host import datasets
 from host.baseline import train_ann
 from host.chip import Chip, Output, sample_seeds
 from host.events import Events
-from host.files import write_atomically
+from host.files import save_arrays
 from host.reproduce.cells import Result
-from host.reproduce.numbers import pack
+from host.reproduce.numbers import facts, pack
 from host.reproduce.ssnn_bp.cycles import closed_form, input_spikes
 from host.reproduce.ssnn_bp.settings import BATCH, LANES, Job, Setting
 from host.trainers import Progress, SpikeBackprop, StopTraining
@@ -56,18 +55,6 @@ class Data:
 
     def config(self, setting: Setting) -> ChipConfig:
         return setting.config(self.split.n_features, self.split.n_classes)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the tables say about the data; two results with the same `test` are of the same test samples."""
-        rows = np.ascontiguousarray(self.split.rows_test).astype("<i8")
-        return {
-            "n_train": len(self.y_train),
-            "n_test": len(self.y_test),
-            "n_in": self.split.n_features,
-            "n_out": self.split.n_classes,
-            "test": hashlib.sha256(rows.tobytes()).hexdigest()[:12],
-        }
 
 
 def do(folder: Path, job: Job) -> Result:
@@ -117,7 +104,7 @@ def train_chip(folder: Path, job: Job) -> Result:
     digest = hashlib.sha256()
     for matrix in trainer.weights_:
         digest.update(np.ascontiguousarray(matrix).astype("<i4").tobytes())
-    return data.facts | {
+    return facts(data.split) | {
         "accuracy": float(right.mean()),
         "accuracy_count": float(np.mean(np.argmax(out.winners, axis=1) == data.y_test)),
         "right": pack(right),
@@ -139,7 +126,7 @@ def train_baseline(_folder: Path, job: Job) -> Result:
     split = replace(data.split, x_validation=data.split.x_test, y_validation=data.split.y_test)
     found = train_ann(split, setting.hidden, setting.epochs, seed=job.seed)
     right = found.predictions == data.split.y_test
-    return data.facts | {
+    return facts(data.split) | {
         "accuracy": found.accuracy_test,
         "right": pack(right),
         "epochs": [
@@ -151,10 +138,8 @@ def train_baseline(_folder: Path, job: Job) -> Result:
 
 
 def _save(folder: Path, job: Job, weights: list[NDArray[np.int32]], rates: list[float]) -> None:
-    buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"weights_{layer}": matrix for layer, matrix in enumerate(weights)}
-    np.savez_compressed(buffer, rates=np.array(rates), **arrays)
-    write_atomically(folder / f"{job.key()}.npz", buffer.getvalue())
+    save_arrays(folder / f"{job.key()}.npz", {"rates": np.array(rates)} | arrays)
 
 
 def trained(folder: Path, job: Job) -> tuple[list[NDArray[np.int32]], list[float]]:
@@ -198,7 +183,7 @@ def infer(folder: Path, job: Job) -> Result:
                 {"steps": steps, "cycles": float(out.cycles.mean())}
                 | {name: float(np.mean(np.argmax(each, axis=1) == data.y_test)) for name, each in scores.items()}
             )
-    return data.facts | {"test_steps": found}
+    return facts(data.split) | {"test_steps": found}
 
 
 def probe(folder: Path, job: Job) -> Result:
@@ -212,7 +197,7 @@ def probe(folder: Path, job: Job) -> Result:
         learn_some(trainer, data, early)
         moments["early"] = _moment(setting, chip, trainer.network_, data, n)
         moments["end"] = _moment(setting, chip, trainer.network_of(*trained(folder, job)), data, n)
-    return data.facts | {"samples": n, "early_after": early, "lanes": LANES, "moments": moments}
+    return facts(data.split) | {"samples": n, "early_after": early, "lanes": LANES, "moments": moments}
 
 
 def _moment(setting: Setting, chip: Chip, network: Any, data: Data, n: int) -> dict[str, Any]:
@@ -290,17 +275,15 @@ def picture(folder: Path, job: Job) -> Result:
         cut = slice(s, s + 1)
         record = ("raster", "gate", "gradient")
         out = chip.learn(x[cut], labels[cut], seeds=seeds[cut], record=record, **common)
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        image=data.split.x_test[s],
-        winner=out.raster[-1][0].argmax(axis=1),
-        raster=out.raster[0][0],
-        gate=out.gate[0][0],
-        gradient=out.gradient[0][0],
-    )
-    write_atomically(folder / f"{job.key()}.npz", buffer.getvalue())
-    return data.facts | {
+    streams = {
+        "image": data.split.x_test[s],
+        "winner": out.raster[-1][0].argmax(axis=1),
+        "raster": out.raster[0][0],
+        "gate": out.gate[0][0],
+        "gradient": out.gradient[0][0],
+    }
+    save_arrays(folder / f"{job.key()}.npz", streams)
+    return facts(data.split) | {
         "sample": s,
         "steps": steps,
         "label": int(labels[s]),
@@ -356,7 +339,7 @@ def confirm_learning(_folder: Path, job: Job) -> Result:
             digests.append(chip.digest.hexdigest())
             totals.append(chip.stats.to_dict())
     golden, sim = weights
-    return data.facts | {
+    return facts(data.split) | {
         "samples": totals[1]["samples"],
         "weights": sum(matrix.size for matrix in sim),
         "different_weights": sum(int(np.count_nonzero(a != b)) for a, b in zip(golden, sim, strict=True)),
@@ -379,7 +362,7 @@ def confirm_test(folder: Path, job: Job) -> Result:
             outs.append(trainer.present(data.x_test[:n]))
     accuracy = [float(np.mean(np.argmax(out.potential_sum, axis=1) == data.y_test[:n])) for out in outs]
     golden, sim = outs
-    return data.facts | {
+    return facts(data.split) | {
         "samples": n,
         "accuracy": {"golden": accuracy[0], "sim": accuracy[1]},
         "different_sums": int(np.count_nonzero(golden.potential_sum != sim.potential_sum)),
