@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host import Chip, Events, Network, datasets, latency
-from host.datasets import yin_yang
+from host import Chip, Events, Network, latency
 from host.errors import EventsError, NetworkError, UserError
 from pymodel import GoldenChip
 from rtl.config import ChipConfig
@@ -317,46 +316,3 @@ def test_a_restarted_backend_gets_its_delays_back() -> None:
             out = chip.run(spikes(), 40, early_end=True)
         assert equal(out, safe.run(spikes(), 40, early_end=True))
         assert all(np.array_equal(a, b) for a, b in zip(chip.delays(), network.delays, strict=True))
-
-
-@pytest.mark.parametrize("name", ["H30_WA_b8", "H30_WA_b10", "H5_WS_b10"])
-def test_published_networks_spike_when_they_should(name: str) -> None:
-    """Networks of the DelGrad authors in integers: every spike of 1000 samples, from the features to the outputs."""
-    path = datasets.data_folder() / "delgrad-known-answers" / f"int_{name}_sh8.npz"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there (set {datasets.DATA_VARIABLE} to the folder of the data files)")
-    known = np.load(path, allow_pickle=False)
-    n_steps, steps, lat = int(known["N"]), int(known["T"]), int(known["lat"])
-    delays = [known["D1"], known["D2"] + lat]
-    axonal = all((matrix == matrix[:, :1]).all() for matrix in delays)
-    cfg = ChipConfig(
-        (4, len(known["W2q"]), 3),
-        weight_bits=10,
-        state_bits=int(known["state_bits"]),
-        delay_slots=int(max(matrix.max() for matrix in delays)) + 1,
-        axonal_delays=axonal,
-        die_tables=False,
-    )
-    network = Network(
-        [known["W1q"], known["W2q"]],
-        thresholds=[int(known["theta1"]), int(known["theta2"])],
-        decay_syn=int(known["ds"]),
-        decay_mem=int(known["dm"]),
-        shift=int(known["sh"]),
-        reset="none",
-        fire_once=True,
-        delays=delays,
-    )
-    features, labels = yin_yang(1000, 40)
-    x = latency(features, 0.15 * n_steps, 2.0 * n_steps)
-    assert x == Events.from_times(known["t_in"])
-    with Chip(cfg) as chip:
-        chip.load(network)
-        out = chip.run(x, steps)
-        early = chip.run(x, steps, early_end=True)
-    for layer, expected in enumerate((known["t_hid"], known["t_out"])):
-        assert np.array_equal(out.first_spike[layer], expected)
-    assert np.array_equal(early.first_spike[1], known["t_out"])
-    assert early.steps.mean() < steps
-    first = np.where(out.first_spike[1] < 0, steps, out.first_spike[1])
-    assert np.mean(first.argmin(axis=1) == labels) == pytest.approx(float(known["acc"]), abs=1e-9)
