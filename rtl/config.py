@@ -29,6 +29,9 @@ MAX_LAYERS = 8
 MAX_DELAY_SLOTS = 1024
 """Most time steps for which a chip keeps spikes that are under way."""
 
+DEFAULT_WEIGHT_BITS = 8
+"""Width of the weights unless asked for another one."""
+
 MAX_STEPS = 65_534
 """Longest presentation; first-spike times are 16 bits and 65535 means "none"."""
 
@@ -57,11 +60,12 @@ class ChipConfig:
     lanes
         Synapses handled in one clock cycle; a power of two from 4 to 128.
     weight_bits
-        Width of the signed weights, 2 to 16.
+        Width of the signed weights, 2 to 16. Chips with `binary_weights` have 1, whatever the default.
     state_bits
         Width of the signed synaptic current I and membrane V, 8 to 32; both saturate.
     die_tables
-        Build the tables that distort the chip (:class:`host.die.Die`). ``False`` leaves the hardware out.
+        Build the tables that distort the chip (:class:`host.die.Die`); with `binary_weights` only those of the neurons.
+        ``False`` leaves the hardware out.
     trace
         Add the trace port: membrane before and after, spikes and gate of every neuron word.
     learning
@@ -73,7 +77,8 @@ class ChipConfig:
     axonal_delays
         One delay per source instead of one per synapse.
     binary_weights
-        Reserved for single-bit synapses; this version builds chips without them and refuses other values.
+        Synapses of a single bit, weights -1 and +1, which are added and subtracted. Neither with `learning` nor with
+        delays.
 
     Raises
     ------
@@ -83,7 +88,7 @@ class ChipConfig:
 
     layers: tuple[int, ...]
     lanes: int = 8
-    weight_bits: int = 8
+    weight_bits: int = DEFAULT_WEIGHT_BITS
     state_bits: int = 24
     die_tables: bool = True
     trace: bool = False
@@ -109,12 +114,21 @@ class ChipConfig:
             self.lanes,
             "a power of two from 4 to 128",
         )
-        _require(
-            _is_int(self.weight_bits) and 2 <= self.weight_bits <= 16,
-            "weight_bits",
-            self.weight_bits,
-            "an integer from 2 to 16",
-        )
+        if self.binary_weights is True:
+            _require(
+                _is_int(self.weight_bits) and self.weight_bits in (1, DEFAULT_WEIGHT_BITS),
+                "weight_bits",
+                self.weight_bits,
+                "1 or left out with binary_weights",
+            )
+            object.__setattr__(self, "weight_bits", 1)
+        else:
+            _require(
+                _is_int(self.weight_bits) and 2 <= self.weight_bits <= 16,
+                "weight_bits",
+                self.weight_bits,
+                "an integer from 2 to 16 (binary_weights = True builds weights of one bit)",
+            )
         _require(
             _is_int(self.state_bits) and 8 <= self.state_bits <= 32,
             "state_bits",
@@ -124,9 +138,20 @@ class ChipConfig:
         for name in ("die_tables", "trace", "learning", "axonal_delays", "binary_weights"):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
         _require(
+            not (self.binary_weights and self.learning),
+            "binary_weights",
+            self.binary_weights,
+            "False with learning (a step of one is too large for a single bit)",
+        )
+        _require(
             not self.learning or self.weight_bits >= 4, "weight_bits", self.weight_bits, "at least 4 with learning"
         )
-        _require(not self.binary_weights, "binary_weights", self.binary_weights, "False (this version has none)")
+        _require(
+            not (self.binary_weights and self.delay_slots),
+            "binary_weights",
+            self.binary_weights,
+            "False with delay_slots (a delay would be wider than its weight)",
+        )
         _require(
             _is_int(self.delay_slots) and (self.delay_slots == 0 or 2 <= self.delay_slots <= MAX_DELAY_SLOTS),
             "delay_slots",
@@ -216,6 +241,21 @@ class ChipConfig:
         """Weights in one 32-bit word of the packed weight region: the largest power of two that fits."""
         return min(self.lanes, 1 << ((32 // self.weight_bits).bit_length() - 1))
 
+    @property
+    def distorts_synapses(self) -> bool:
+        """Whether there are die tables of the synapses; a synapse of one bit has none."""
+        return self.die_tables and not self.binary_weights
+
+    @property
+    def n_sources(self) -> int:
+        """Sources of all weight matrices: rows of the bit plane of a chip with binary weights."""
+        return sum(self.layers[:-1])
+
+    @property
+    def n_synapses(self) -> int:
+        """Synapses of all layers, padding not counted."""
+        return sum(pre * post for pre, post in self.shapes)
+
     # ---- delays --------------------------------------------------------------------------------------------------
 
     @property
@@ -236,7 +276,7 @@ class ChipConfig:
     @property
     def delay_depth(self) -> int:
         """Words of the delay memory: of `lanes` delays, or with `axonal_delays` of one."""
-        return sum(self.layers[:-1]) if self.axonal_delays else self.weight_depth
+        return self.n_sources if self.axonal_delays else self.weight_depth
 
     # ---- link ----------------------------------------------------------------------------------------------------
 
@@ -259,7 +299,9 @@ class ChipConfig:
 
     @property
     def weight_range(self) -> tuple[int, int]:
-        """Smallest and largest weight."""
+        """Smallest and largest weight; with `binary_weights` there is nothing between them."""
+        if self.binary_weights:
+            return -1, 1
         return -(1 << (self.weight_bits - 1)), (1 << (self.weight_bits - 1)) - 1
 
     @property

@@ -23,6 +23,7 @@ from rtl.registers import (
     REGION_SHIFT,
     Encoding,
     Opcode,
+    Region,
     Register,
     Reset,
     Status,
@@ -42,6 +43,7 @@ def markdown(cfg: ChipConfig = EXAMPLE) -> str:
     sizes = "-".join(map(str, cfg.layers))
     delays = replace(cfg, learning=False, delay_slots=51)
     axonal = replace(delays, axonal_delays=True)
+    binary = replace(cfg, learning=False, lanes=32, binary_weights=True)
     return f"""# Registers and address space
 
 Generated from `rtl/registers.py` by `python -m rtl.docs`; do not edit. Sizes and values are those of one example, a
@@ -53,13 +55,17 @@ are read and written is told in [link.md](link.md), what they do in [chip.md](ch
 
 ## Regions
 
-{_table(_REGION_HEADS, _regions(cfg))}
+{_table(_REGION_HEADS, _regions(cfg, regions(cfg)))}
 
 A chip with delays has none of what belongs to learning, but two more regions; with 51 delay slots:
 
-{_table(_REGION_HEADS, _regions(delays, beside=cfg))}
+{_table(_REGION_HEADS, _regions(delays, [region for region in regions(delays) if region not in regions(cfg)]))}
 
 With one delay per source region DELAYS has {axonal.delay_depth} words of one delay, and there is no region DELAY.
+
+A chip with binary weights has fewer words of weights and no regions DIE_SYNAPSE and DIE_BIAS; with 32 lanes:
+
+{_table(_REGION_HEADS, _regions(binary, (Region.WEIGHTS, Region.WEIGHT)))}
 
 Bits past a field's width are ignored when written. Signed fields are two's complement and sign-extended when read.
 A chip without die tables has no regions DIE_*; one without learning lacks LEARN_ENABLE, FIRE_BITS, NOISE,
@@ -128,12 +134,9 @@ def _access(readable: bool, writable: bool) -> str:
     return {(True, True): "RW", (True, False): "R", (False, True): "W"}[readable, writable]
 
 
-def _regions(cfg: ChipConfig, *, beside: ChipConfig | None = None) -> Iterable[tuple[object, ...]]:
-    """Rows of the regions of `cfg` that `beside` has not."""
-    known = regions(beside) if beside else {}
-    for info in regions(cfg).values():
-        if info.region in known:
-            continue
+def _regions(cfg: ChipConfig, chosen: Iterable[Region]) -> Iterable[tuple[object, ...]]:
+    """Rows of the `chosen` regions of `cfg`."""
+    for info in (regions(cfg)[region] for region in chosen):
         address = f"`0x{info.region << REGION_SHIFT:08x}`"
         yield info.region.name, address, info.depth, info.bits, _access(info.readable, info.writable), info.doc
 

@@ -23,6 +23,8 @@ class Opcode(IntEnum):
     """Payload: the words to write from the address on."""
     SCATTER = 0x03
     """Payload: pairs of a full address and a word; the address field of the frame is ignored."""
+    PLANE = 0x04
+    """Rows of the bit plane, without padding, from the source in the address field on (chips with binary weights)."""
     RUN = 0x10
     """One sample. The address field is the sample's 32-bit random seed; payload: intensities or events."""
     LEARN = 0x11
@@ -122,7 +124,7 @@ class RegionInfo:
 
 
 def regions(cfg: ChipConfig) -> dict[Region, RegionInfo]:
-    """All regions of the chip `cfg`; the die tables are missing without ``die_tables``."""
+    """All regions of the chip `cfg`; it has those of its die tables only."""
     lanes, per_word = cfg.lanes, cfg.weights_per_link_word
     neurons = cfg.neuron_depth * lanes
     table = [
@@ -133,7 +135,9 @@ def regions(cfg: ChipConfig) -> dict[Region, RegionInfo]:
             32,
             True,
             True,
-            f"Weights in bulk: {per_word} of {cfg.weight_bits} bits in a word, lowest lane lowest.",
+            f"Weights in bulk: {per_word} of {cfg.weight_bits} bits in a word, lowest lane lowest."
+            if cfg.weight_bits > 1
+            else f"Weights in bulk: {per_word} in a word, lowest lane lowest; 0 is a weight of 1, 1 one of -1.",
         ),
         RegionInfo(
             Region.WEIGHT,
@@ -196,7 +200,8 @@ def regions(cfg: ChipConfig) -> dict[Region, RegionInfo]:
                 "delays (8 bits).",
             ),
         ]
-    return {info.region: info for info in table}
+    missing = () if cfg.distorts_synapses else (Region.DIE_SYNAPSE, Region.DIE_BIAS)
+    return {info.region: info for info in table if info.region not in missing}
 
 
 TRANSFER_CLASSES = 8
@@ -271,7 +276,7 @@ def global_registers(cfg: ChipConfig) -> list[Register]:
         Register("VERSION", 0x01, 32, "Version of registers, frames and memory map.", constant=VERSION),
         Register("LAYERS", 0x02, 32, "Number of layers, inputs included.", constant=len(cfg.layers)),
         Register("LANES", 0x03, 32, "Synapses handled in a clock cycle.", constant=cfg.lanes),
-        Register("WEIGHT_BITS", 0x04, 32, "Width of a weight.", constant=cfg.weight_bits),
+        Register("WEIGHT_BITS", 0x04, 32, "Width of a weight; 1: weights are -1 and 1.", constant=cfg.weight_bits),
         Register("STATE_BITS", 0x05, 32, "Width of current, membrane and threshold.", constant=cfg.state_bits),
         Register(
             "FEATURES",
