@@ -218,26 +218,29 @@ class Chip(wiring.Component):
         # ---- the die ----------------------------------------------------------------------------------------------
         if cfg.die_tables:
             m.submodules.bank = bank = RandomBank(cfg.lanes, pairs=True)
-            m.submodules.die = die = DieGlobals(delays=jittery)
+            m.submodules.die = die = DieGlobals(delays=jittery, synapses=cfg.distorts_synapses)
             if jittery:
                 jitter = die.jitter_amplitude
             bus(die.host, Region.DIE_GLOBAL)
-            bus(synapses.die_host, Region.DIE_SYNAPSE)
             bus(neurons.die_neuron_host, Region.DIE_NEURON)
-            bus(neurons.die_bias_host, Region.DIE_BIAS)
             m.d.comb += [
                 noisy.eq((die.amplitude != 0) | (die.threshold_amplitude != 0) | (jitter != 0)),
                 bank.shift.eq(seeder.shift[1]),
                 bank.seed.eq(seeder.word),
                 bank.advance.eq(neurons.drawn),
                 bank.twice.eq(neurons.drawn_twice),
-                synapses.shift.eq(layer_constants.shift),
-                synapses.curves.eq(die.curves),
-                neurons.curves.eq(die.curves),
                 neurons.amplitude.eq(die.amplitude),
                 neurons.threshold_amplitude.eq(die.threshold_amplitude),
                 neurons.draws.eq(bank.values),
                 neurons.more_draws.eq(bank.following),
+            ]
+        if cfg.distorts_synapses:
+            bus(synapses.die_host, Region.DIE_SYNAPSE)
+            bus(neurons.die_bias_host, Region.DIE_BIAS)
+            m.d.comb += [
+                synapses.shift.eq(layer_constants.shift),
+                synapses.curves.eq(die.curves),
+                neurons.curves.eq(die.curves),
             ]
         if jittery:
             m.submodules.jitters = jitters = RandomBank(cfg.lanes)

@@ -52,25 +52,22 @@ def amplify(m: Module, bent: Value, gain: Value, shift: Value) -> Value:
 
 
 class DieGlobals(wiring.Component):
-    """Region DIE_GLOBAL: the transfer classes and the amplitudes of what is drawn anew. Write-only."""
+    """Region DIE_GLOBAL: the transfer classes, if there are, and the amplitudes of what is drawn anew. Write-only."""
 
-    def __init__(self, *, delays: bool) -> None:
-        self.delays = delays
+    def __init__(self, *, delays: bool, synapses: bool) -> None:
+        self.delays, self.synapses = delays, synapses
         super().__init__(
             {
                 "host": In(HostBus()),
-                "curves": Out(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES)),
                 "amplitude": Out(16),
                 "threshold_amplitude": Out(10),
             }
+            | ({"curves": Out(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES))} if synapses else {})
             | ({"jitter_amplitude": Out(8)} if delays else {})
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        neutral = {"slope": 0, "offset": DIE_UNLIMITED, "cap": DIE_UNLIMITED}
-        curves = Signal(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES), init=[neutral] * TRANSFER_CLASSES)
-        m.d.comb += self.curves.eq(curves)
         amplitudes = {DIE_NOISE_OFFSET: self.amplitude, DIE_THRESHOLD_NOISE_OFFSET: self.threshold_amplitude}
         if self.delays:
             amplitudes[DIE_JITTER_OFFSET] = self.jitter_amplitude
@@ -78,10 +75,15 @@ class DieGlobals(wiring.Component):
             for offset, amplitude in amplitudes.items():
                 with m.If(self.host.offset == offset):
                     m.d.sync += amplitude.eq(self.host.data)
-            for index in range(TRANSFER_CLASSES):
-                for field, name in enumerate(("slope", "offset", "cap")):
-                    with m.If(self.host.offset == 4 * index + field):
-                        m.d.sync += curves[index][name].eq(self.host.data)
+        if self.synapses:
+            neutral = {"slope": 0, "offset": DIE_UNLIMITED, "cap": DIE_UNLIMITED}
+            curves = Signal(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES), init=[neutral] * TRANSFER_CLASSES)
+            m.d.comb += self.curves.eq(curves)
+            with m.If(self.host.write):
+                for index in range(TRANSFER_CLASSES):
+                    for field, name in enumerate(("slope", "offset", "cap")):
+                        with m.If(self.host.offset == 4 * index + field):
+                            m.d.sync += curves[index][name].eq(self.host.data)
         return m
 
 

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.config import ChipConfig
 from rtl.link import HEADER, RECORD, WORD
+from rtl.plane import BitPlane
 from rtl.registers import ANSWER, REGION_SHIFT, Opcode, Region, Status, regions
 
 
@@ -125,6 +126,10 @@ class Executor(wiring.Component):
             ]
             return self.answer.ready
 
+        if cfg.binary_weights:
+            m.submodules.plane = plane = BitPlane(cfg)
+            m.d.comb += [plane.row.eq(address), plane.word.eq(word), plane.left.eq(left)]
+
         answer_header = Cat(status, Signal(16 - len(status), name="zero"), header.tag, opcode | ANSWER)
 
         bad_events = Signal()
@@ -185,6 +190,10 @@ class Executor(wiring.Component):
                             m.d.sync += status.eq(Status.BAD_LENGTH)
                         with m.Elif(length != 0):
                             m.next = "CHECK"
+                    if cfg.binary_weights:
+                        with m.Case(Opcode.PLANE):
+                            m.d.comb += plane.start.eq(1)
+                            m.next = "PLANE"
                     with m.Case(Opcode.RUN):
                         m.d.sync += [place.eq(0), spikes.eq(0), self.cycles.eq(0)]
                         with m.If(~self.events & (length != cfg.pixel_words)):
@@ -237,6 +246,26 @@ class Executor(wiring.Component):
                     m.next = "ANSWER"
                 with m.Elif(opcode == Opcode.SCATTER):
                     m.next = "PLACE"
+
+            if cfg.binary_weights:
+                with m.State("PLANE"):
+                    m.next = "ROWS"
+                    with m.If(~plane.fits):
+                        m.d.sync += status.eq(Status.BAD_ADDRESS)
+                        m.next = "ANSWER"
+                with m.State("ROWS"):
+                    m.d.comb += [
+                        plane.run.eq(1),
+                        self.own.eq(1),
+                        self.offset.eq(plane.offset),
+                        self.data.eq(plane.data),
+                        self.write[Region.WEIGHTS.name].eq(plane.write),
+                    ]
+                    with m.If(plane.take):
+                        m.d.comb += self.fetch.eq(following)
+                        m.d.sync += left.eq(left - 1)
+                    with m.If(plane.done):
+                        m.next = "ANSWER"
 
             with m.State("READ"), m.If(send(answer_header, last=left == 0)):
                 m.next = "READ_WORD"

@@ -29,6 +29,9 @@ from rtl.synapses import Synapses, accumulator_shape
 READOUT = data.StructLayout({"count": unsigned(16), "first": unsigned(16)})
 """Read-out of a neuron: number of spikes and step of the first one."""
 
+MOST_SHIFT = 15
+"""Largest value of register SHIFT."""
+
 NEVER = 0xFFFF
 """First-spike step of a silent neuron."""
 
@@ -139,10 +142,12 @@ class NeuronUpdate(wiring.Component):
             "readout": Out(data.ArrayLayout(READOUT, cfg.lanes)),
             "potentials": Out(data.ArrayLayout(signed(self.potential_bits), cfg.lanes)),
         }
+        if cfg.distorts_synapses:
+            host_buses.append("die_bias_host")
+            ports["curves"] = In(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES))
         if cfg.die_tables:
-            host_buses += ["die_neuron_host", "die_bias_host"]
+            host_buses.append("die_neuron_host")
             ports |= {
-                "curves": In(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES)),
                 "amplitude": In(16),
                 "threshold_amplitude": In(10),
                 "draws": In(draws(cfg.lanes)),
@@ -187,21 +192,25 @@ class NeuronUpdate(wiring.Component):
         connect(m, flipped(self.bias_host), biases.host)
         theta = Signal(states)
         decays = Signal(data.ArrayLayout(unsigned(13), lanes), reset_less=True)
-        drive_bits = 2 + max(len(self.sums[0]), EFFECTIVE_BITS, BIAS_BITS) + (0 if cfg.die_tables else 15)
+        shifted = EFFECTIVE_BITS if cfg.distorts_synapses else BIAS_BITS
+        drive_bits = 1 + max(len(self.sums[0]), shifted) + (0 if cfg.distorts_synapses else MOST_SHIFT)
         drive = Signal(data.ArrayLayout(signed(drive_bits), lanes))
         noise = Signal(data.ArrayLayout(signed(22), lanes), reset_less=True)
         if cfg.die_tables:
-            self._distorted_parameters(m, at, integrating, address, thresholds, biases, theta, decays, drive, noise)
+            self._distorted_parameters(m, at, integrating, address, thresholds, theta, decays, noise)
         else:
             m.d.comb += [
-                biases.address.eq(address(update - 1)),
-                biases.enable.eq(at[update - 1][0]),
                 thresholds.address.eq(address(final - 1)),
                 thresholds.enable.eq(at[final - 1][0]),
                 theta.eq(thresholds.data),
             ]
             for lane in range(lanes):
                 m.d.comb += decays[lane].eq(k.decay_mem)
+        if cfg.distorts_synapses:
+            self._distorted_biases(m, at, address, biases, drive)
+        else:
+            m.d.comb += [biases.address.eq(address(update - 1)), biases.enable.eq(at[update - 1][0])]
+            for lane in range(lanes):
                 with m.If(at[update][0]):
                     m.d.comb += drive[lane].eq((self.sums[lane] + biases.data[lane]) << k.shift)
 
@@ -372,35 +381,20 @@ class NeuronUpdate(wiring.Component):
         integrating: Value,
         address: Callable[[int], Value],
         thresholds: Bank,
-        biases: Bank,
         theta: Signal,
         decays: Signal,
-        drive: Signal,
         noise: Signal,
     ) -> None:
-        """Threshold, leak, bias and noise as the die has them, each ready in the cycle that needs it."""
+        """Threshold, leak and noise as the die has them, each ready in the cycle that needs it."""
         cfg, k = self.cfg, self.constants
         lanes, update = cfg.lanes, Synapses.latency(cfg)
         m.submodules.die_neurons = neurons = Bank(cfg.neuron_depth, lanes, NEURON, init=DIE_NEUTRAL_NEURON)
-        m.submodules.die_biases = die_biases = Bank(cfg.neuron_depth, lanes, SYNAPSE, init=DIE_NEUTRAL_SYNAPSE)
-        m.submodules.distorter = distorter = Distorter(lanes, BIAS_BITS)
         connect(m, flipped(self.die_neuron_host), neurons.host)
-        connect(m, flipped(self.die_bias_host), die_biases.host)
         # The noise of a neuron's threshold holds for the whole sample.
         deviations = Memory(shape=data.ArrayLayout(signed(7), lanes), depth=cfg.neuron_depth, init=[])
         m.submodules.deviations = deviations
         deviation_read, deviation_write = deviations.read_port(), deviations.write_port()
-        before = update - 1 - Distorter.LATENCY
         m.d.comb += [
-            biases.address.eq(address(before)),
-            biases.enable.eq(at[before][0]),
-            die_biases.address.eq(address(before)),
-            die_biases.enable.eq(at[before][0]),
-            distorter.weights.eq(biases.data),
-            distorter.tables.eq(die_biases.data),
-            distorter.curves.eq(self.curves),
-            distorter.shift.eq(k.shift),
-            distorter.enable.eq(at[before + 1][0]),
             thresholds.address.eq(address(update - 2)),
             thresholds.enable.eq(at[update - 2][0]),
             neurons.address.eq(address(update - 2)),
@@ -429,8 +423,6 @@ class NeuronUpdate(wiring.Component):
             gain = named(m, ratio.threshold + ((deviation * self.threshold_amplitude + 8) >> 4), "gain")
             scaled = (thresholds.data[lane] * gain + 512) >> 10
             m.d.comb += theta[lane].eq(stages[-1])
-            with m.If(at[update][0]):
-                m.d.comb += drive[lane].eq(self.sums[lane] + distorter.effective[lane])
             with m.If(at[update - 1][0]):
                 m.d.sync += [
                     stages[0].eq(saturate(m, scaled, cfg.state_bits)),
@@ -442,3 +434,33 @@ class NeuronUpdate(wiring.Component):
                 m.d.sync += stages[2].eq(stages[1])
             with m.If(at[update][0]):
                 m.d.sync += noise[lane].eq((total * self.amplitude + 8) >> 4)
+
+    def _distorted_biases(
+        self,
+        m: Module,
+        at: list[tuple[Value, Value]],
+        address: Callable[[int], Value],
+        biases: Bank,
+        drive: Signal,
+    ) -> None:
+        """Bias as the die has it, and the sum it is added to."""
+        cfg = self.cfg
+        update = Synapses.latency(cfg)
+        m.submodules.die_biases = tables = Bank(cfg.neuron_depth, cfg.lanes, SYNAPSE, init=DIE_NEUTRAL_SYNAPSE)
+        m.submodules.distorter = distorter = Distorter(cfg.lanes, BIAS_BITS)
+        connect(m, flipped(self.die_bias_host), tables.host)
+        before = update - 1 - Distorter.LATENCY
+        m.d.comb += [
+            biases.address.eq(address(before)),
+            biases.enable.eq(at[before][0]),
+            tables.address.eq(address(before)),
+            tables.enable.eq(at[before][0]),
+            distorter.weights.eq(biases.data),
+            distorter.tables.eq(tables.data),
+            distorter.curves.eq(self.curves),
+            distorter.shift.eq(self.constants.shift),
+            distorter.enable.eq(at[before + 1][0]),
+        ]
+        for lane in range(cfg.lanes):
+            with m.If(at[update][0]):
+                m.d.comb += drive[lane].eq(self.sums[lane] + distorter.effective[lane])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -22,8 +22,11 @@ from rtl.registers import TRANSFER_CLASSES
 
 
 def accumulator_shape(cfg: ChipConfig) -> data.ArrayLayout:
-    """Exact sums of a layer's largest fan-in; with die tables of shifted, distorted weights, without of plain ones."""
-    bits = EFFECTIVE_BITS if cfg.die_tables else cfg.weight_bits
+    """Exact sums of a layer's largest fan-in; with die tables of shifted, distorted weights, without of plain ones.
+
+    Of n weights -1 and 1 the sum is from -n to n, as wide as that of n numbers of one bit and their sign.
+    """
+    bits = EFFECTIVE_BITS if cfg.distorts_synapses else cfg.weight_bits
     if cfg.die_tables and cfg.delay_slots:
         bits += JITTER_RANGE_BITS
     return data.ArrayLayout(signed(bits + ceil_log2(max(cfg.layers[:-1]) + 1)), cfg.lanes)
@@ -34,7 +37,8 @@ class Synapses(wiring.Component):
 
     Commands (`go`, `valid`, `last`, `address`) come from the walker. `LATENCY` cycles after a command with `last`,
     `done` is high and `sums` holds the target word's sums for that one cycle; the next word's sums start from zero by
-    themselves. The sums are made of weights shifted to the right by `forward_shift` (chips that learn).
+    themselves. The sums are made of weights shifted to the right by `forward_shift` (chips that learn). With binary
+    weights the memory holds one bit of each, which adds 1 if it is clear and subtracts 1 if it is set.
 
     On chips with delays the weights go to sums that are due later, those of neuron word `target`, and a word's last
     command collects what is due in step `now`. Between samples `clear` empties them; it takes until `cleared`.
@@ -47,7 +51,7 @@ class Synapses(wiring.Component):
     @staticmethod
     def latency(cfg: ChipConfig) -> int:
         """Cycles from a command to `done`: memory, distortion if there is any, accumulator."""
-        return 2 + (Distorter.LATENCY if cfg.die_tables else 0)
+        return 2 + (Distorter.LATENCY if cfg.distorts_synapses else 0)
 
     def __init__(self, cfg: ChipConfig) -> None:
         self.cfg = cfg
@@ -85,7 +89,7 @@ class Synapses(wiring.Component):
                 ports["source"] = In(range(cfg.delay_depth))
             if cfg.die_tables:
                 ports |= {"draws": In(draws(cfg.lanes)), "drawn": Out(1), "jitter": In(8)}
-        if cfg.die_tables:
+        if cfg.distorts_synapses:
             ports |= {
                 "shift": In(4),
                 "curves": In(data.ArrayLayout(TRANSFER, TRANSFER_CLASSES)),
@@ -99,7 +103,7 @@ class Synapses(wiring.Component):
         m.submodules.weights = weights = Bank(
             cfg.weight_depth,
             cfg.lanes,
-            signed(cfg.weight_bits),
+            unsigned(1) if cfg.binary_weights else signed(cfg.weight_bits),
             per_word=cfg.weights_per_link_word,
             single=True,
             update=cfg.learning,
@@ -119,6 +123,10 @@ class Synapses(wiring.Component):
             marks.append(moved)
 
         stored: data.View | Signal = weights.data
+        if cfg.binary_weights:
+            stored = Signal(data.ArrayLayout(signed(2), cfg.lanes), name="stored")
+            for lane in range(cfg.lanes):
+                m.d.comb += stored[lane].eq(Cat(Const(1, 1), weights.data[lane]))
         if cfg.learning:
             m.d.comb += [self.words.eq(weights.data), weights.update.eq(self.update)]
             m.d.comb += weights.update_data.eq(self.update_data)
@@ -129,7 +137,7 @@ class Synapses(wiring.Component):
                 for lane in range(cfg.lanes):
                     m.d.comb += stored[lane].eq(weights.data[lane] >> self.forward_shift)
 
-        if cfg.die_tables:
+        if cfg.distorts_synapses:
             m.submodules.tables = tables = Bank(cfg.weight_depth, cfg.lanes, SYNAPSE, init=DIE_NEUTRAL_SYNAPSE)
             m.submodules.distorter = distorter = Distorter(cfg.lanes, cfg.weight_bits)
             connect(m, flipped(self.die_host), tables.host)

@@ -179,7 +179,7 @@ def test_neutral_tables_leave_every_weight_as_it_is() -> None:
 
 
 def test_die_globals_are_neutral_until_written_and_keep_the_golden_bits() -> None:
-    dut = DieGlobals(delays=True)
+    dut = DieGlobals(delays=True, synapses=True)
     draw = random.Random(3)
     model, masks = golden_die.neutral_globals(), golden_die.global_masks(delays=True)
 
