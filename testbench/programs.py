@@ -41,17 +41,21 @@ def random_config(draw: random.Random, *, trace: bool = False, learning: bool = 
         near = draw.choice((1, 2, 3)) * lanes + draw.choice((-1, 0, 1))
         return max(1, min(40, draw.choice((near, draw.randint(1, 24)))))
 
-    slots = 0 if learning else draw.choice((0, 0, 2, 3, 8, 13, 50))
+    binary = not learning and draw.random() < 0.25
+    slots = 0 if learning or binary else draw.choice((0, 0, 2, 3, 8, 13, 50))
+    if binary:
+        lanes = draw.choice((4, 8, 32, 64, 64, 128))
     return ChipConfig(
         layers=tuple(size() for _ in range(draw.choice((2, 3, 3, 3, 4, 5)))),
         lanes=lanes,
-        weight_bits=draw.choice((8, 8, 9, 10, 12, 16) if learning else (2, 4, 6, 8, 8, 10, 12, 16)),
+        weight_bits=1 if binary else draw.choice((8, 8, 9, 10, 12, 16) if learning else (2, 4, 6, 8, 8, 10, 12, 16)),
         state_bits=draw.choice((8, 12, 16, 20, 24, 24, 32)),
         die_tables=draw.random() < 0.6,
         trace=trace,
         learning=learning,
         delay_slots=slots,
         axonal_delays=slots > 0 and draw.random() < 0.3,
+        binary_weights=binary,
     )
 
 
@@ -133,6 +137,9 @@ def _memories(cfg: ChipConfig, draw: random.Random, extreme: bool) -> Iterator[l
     if draw.random() < 0.7:
         spread = draw.choice((1, top // 2 + 1, top))
         yield from fill(Region.WEIGHT, lambda: draw.randint(-spread, spread))
+    if cfg.binary_weights and draw.random() < 0.7:
+        for _ in range(draw.randint(1, 4)):
+            yield _plane(cfg, draw)
     drive = top * draw.randint(1, 6) << draw.randint(0, 4)
     limit = state_top if extreme else min(state_top, drive)
     yield from fill(Region.THRESHOLD, lambda: draw.randint(-limit // 8, limit))
@@ -150,8 +157,9 @@ def _memories(cfg: ChipConfig, draw: random.Random, extreme: bool) -> Iterator[l
                 low = high = 0  # stuck
             return low & 0x3FFF | (high & 0x3FFF) << 14 | draw.randrange(8) << 28
 
-        yield from fill(Region.DIE_SYNAPSE, synapse)
-        yield from fill(Region.DIE_BIAS, synapse)
+        if cfg.distorts_synapses:
+            yield from fill(Region.DIE_SYNAPSE, synapse)
+            yield from fill(Region.DIE_BIAS, synapse)
         ratio = 0xFFFF if extreme else 3000
         yield from fill(
             Region.DIE_NEURON, lambda: draw.randint(-ratio // 8, ratio // 2) & 0xFFFF | draw.randint(0, ratio) << 16
@@ -161,6 +169,15 @@ def _memories(cfg: ChipConfig, draw: random.Random, extreme: bool) -> Iterator[l
         values[DIE_THRESHOLD_NOISE_OFFSET] = draw.choice((0, 0, 71, draw.getrandbits(10)))
         values[DIE_JITTER_OFFSET] = draw.choice((0, 0, 14, draw.getrandbits(8)))
         yield frame(Opcode.WRITE, at(Region.DIE_GLOBAL), values)
+
+
+def _plane(cfg: ChipConfig, draw: random.Random) -> list[int]:
+    """Rows of the bit plane, from anywhere on; at times to the end of the plane and past it."""
+    row = draw.choice((0, draw.randrange(cfg.n_sources), cfg.n_sources - 1, cfg.n_sources))
+    rows = [size for height, size in cfg.shapes for _ in range(height)]
+    whole = -(-sum(rows[row:]) // 32)
+    words = min(draw.choice((whole, whole, draw.randint(0, whole + 1))), cfg.max_payload)
+    return frame(Opcode.PLANE, row, [draw.getrandbits(32) for _ in range(words)], draw.getrandbits(8))
 
 
 def _packed(cfg: ChipConfig, draw: random.Random, longest: int) -> int:
@@ -299,7 +316,11 @@ def _refused(cfg: ChipConfig, draw: random.Random) -> list[int]:
     if kind == 2:
         return [*good[:-1], *(draw.getrandbits(32) for _ in range(draw.randint(1, 5))), good[-1]]
     if kind == 3:
-        return frame(draw.choice((0, 4, 0x12 if cfg.learning else 0x11, 0x7F, 0x81)), draw.getrandbits(32), [1])
+        return frame(
+            draw.choice((0, 5 if cfg.binary_weights else 4, 0x12 if cfg.learning else 0x11, 0x7F, 0x81)),
+            draw.getrandbits(32),
+            [1],
+        )
     if kind == 4:
         return frame(Opcode.WRITE, at(info.region, info.depth - 1), [0, 0])
     if kind == 5:

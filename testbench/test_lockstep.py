@@ -23,6 +23,8 @@ WIDE = ChipConfig(layers=(70, 33, 40), lanes=32, weight_bits=6, state_bits=20)
 FLAT = ChipConfig(layers=(20, 3), lanes=4, weight_bits=16, state_bits=32)
 DELAYS = ChipConfig(layers=(11, 9, 6, 5), lanes=4, delay_slots=13, trace=True)
 AXONAL = ChipConfig(layers=(40, 35, 20), lanes=16, die_tables=False, delay_slots=50, axonal_delays=True)
+BINARY = ChipConfig(layers=(9, 10, 7, 5), lanes=4, trace=True, binary_weights=True)
+BINARY_WIDE = ChipConfig(layers=(70, 100, 33), lanes=64, state_bits=20, binary_weights=True)
 LEARNING = ChipConfig(layers=(11, 9, 6, 7), lanes=4, trace=True, learning=True)
 LEARNING_WIDE = ChipConfig(layers=(40, 35, 20), lanes=16, weight_bits=10, die_tables=False, learning=True)
 
@@ -38,7 +40,9 @@ def lockstep(cfg: ChipConfig, seeds: range, *, chapters: int, samples: int, max_
     return totals
 
 
-@pytest.mark.parametrize("cfg", [SMALL, DEEP, LEARNING, DELAYS], ids=["die", "deep", "learning", "delays"])
+@pytest.mark.parametrize(
+    "cfg", [SMALL, DEEP, LEARNING, DELAYS, BINARY], ids=["die", "deep", "learning", "delays", "binary"]
+)
 def test_every_neuron_is_equal_in_every_step_under_random_pauses(cfg: ChipConfig, show: Callable[[str], None]) -> None:
     log = cosim.run(
         "testbench.cocotb_lockstep",
@@ -53,8 +57,8 @@ def test_every_neuron_is_equal_in_every_step_under_random_pauses(cfg: ChipConfig
 
 @pytest.mark.parametrize(
     "cfg",
-    [SMALL, WIDE, FLAT, LEARNING_WIDE, DELAYS, AXONAL],
-    ids=["die", "wide", "flat", "learning", "delays", "axonal"],
+    [SMALL, WIDE, FLAT, LEARNING_WIDE, DELAYS, AXONAL, BINARY_WIDE],
+    ids=["die", "wide", "flat", "learning", "delays", "axonal", "binary"],
 )
 def test_answers_and_cycles_are_equal_on_the_fast_simulator(cfg: ChipConfig, show: Callable[[str], None]) -> None:
     totals = lockstep(cfg, range(4), chapters=12, samples=6, max_steps=60)

@@ -24,10 +24,11 @@ EDGES = [
     ChipConfig((5, 7, 3, 6), lanes=4, weight_bits=2, state_bits=8),  # narrowest numbers
     ChipConfig((5, 7, 3), lanes=4, delay_slots=3),
     ChipConfig((6, 4, 5), lanes=4, delay_slots=9, axonal_delays=True, die_tables=False),
+    ChipConfig((6, 5, 9), lanes=4, binary_weights=True),
 ]
 
 
-@pytest.mark.parametrize("cfg", EDGES, ids=lambda cfg: f"{cfg.layers}, {cfg.delay_slots}")
+@pytest.mark.parametrize("cfg", EDGES, ids=lambda cfg: f"{cfg.layers}, {cfg.weight_bits}, {cfg.delay_slots}")
 def test_random_frames_are_answered_as_by_the_golden_model(cfg: ChipConfig) -> None:
     words = random_program(cfg, 5, chapters=2, samples=2, max_steps=5).words
     expected = GoldenChip(cfg).exchange(words).tolist()
