@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from host.calibration import Reliability
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY = (
     "#0072B2",
@@ -85,3 +88,63 @@ def running_mean(values: Any, window: int) -> Any:
     index = np.arange(1, len(array) + 1)
     low = np.maximum(0, index - window)
     return (total[index] - total[low]) / (index - low)
+
+
+def reliability_diagram(curves: Mapping[str, Reliability], width: float = 4.6) -> Figure:
+    """Accuracy against confidence of one or more classifiers by name, and below how their confidences are spread."""
+    figure = new_figure(width, 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=":", label="calibrated")
+    for index, (name, curve) in enumerate(curves.items()):
+        colour = PALETTE[index % len(PALETTE)]
+        used = curve.counts > 0
+        label = f"{name}, ECE {curve.error:.3f}"
+        upper.plot(curve.confidence[used], curve.accuracy[used], "o-", color=colour, markersize=4, label=label)
+        edges = np.linspace(0, 1, len(curve.counts) + 1)
+        parts = 100 * curve.counts / curve.counts.sum()
+        lower.stairs(parts, edges, fill=True, color=colour, alpha=0.25)
+        lower.stairs(parts, edges, color=colour, linewidth=1.3)
+    upper.set_xlim(0, 1)
+    upper.set_ylim(0, 1.02)
+    upper.set_ylabel("accuracy")
+    upper.legend(loc="upper left")
+    upper.set_title("Reliability")
+    lower.set_xlabel("confidence (largest probability)")
+    lower.set_ylabel("samples (%)")
+    return figure
+
+
+def confidence_map(
+    axis: Any, probabilities: NDArray[np.float64], points: Any = None, labels: Any = None, size: float = 7.0
+) -> Any:
+    """Draw the confidence of a two-dimensional classifier over the unit square into `axis`; returns the image.
+
+    Parameters
+    ----------
+    probabilities : (side, side, n_classes) as :func:`host.calibration.confidence_map` gives them
+    points, labels : samples (N, 2) in the unit square to mark, and their classes (N,)
+    size : of the marks, in square points
+    """
+    side, _, classes = probabilities.shape
+    image = axis.imshow(
+        probabilities.max(axis=2),
+        origin="lower",
+        extent=(0, 1, 0, 1),
+        cmap="cividis",
+        vmin=1 / classes,
+        vmax=1,
+        interpolation="nearest",
+    )
+    winner = probabilities.argmax(axis=2)
+    at = (np.arange(side) + 0.5) / side
+    for k in range(1, classes):
+        if 0 < (winner >= k).mean() < 1:
+            axis.contour(at, at, winner >= k, levels=[0.5], colors="white", linewidths=1.0)
+    if points is not None:
+        for k in range(classes):
+            x, y = np.asarray(points)[np.asarray(labels) == k].T
+            axis.scatter(x, y, s=size, color=(ORANGE, SKY, PINK, GREEN)[k % 4], edgecolor="black", linewidth=0.3)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(visible=False)
+    return image
