@@ -28,6 +28,8 @@ from host.datasets import (
     class_sizes,
     event_split,
     idx,
+    population_code,
+    population_rates,
     split,
     to_intensities,
     yin_yang,
@@ -188,6 +190,73 @@ def test_bad_sizes(size: object) -> None:
 def test_unknown_set_lists_the_known_ones() -> None:
     with pytest.raises(DatasetError, match="allowed are breast-cancer, breast-cancer-original, digits"):
         datasets.load("iris")
+
+
+# ---- population code ------------------------------------------------------------------------------------------------
+
+
+def test_a_point_on_a_centre_drives_its_neuron_alone_and_fully() -> None:
+    for k in range(10):
+        assert population_code([[k / 9, 0.0]])[0].tolist() == [255 * (j == k) for j in range(10)] + [255] + [0] * 9
+    assert population_code([[0.5], [1.0]], 3).tolist() == [[0, 255, 0], [0, 0, 255]]
+
+
+def test_between_two_centres_both_neighbours_share_and_the_rest_is_silent() -> None:
+    # Centres of 100/9: 50 lies half way between the fifth and the sixth, 3/4 of the way gives 0.5 +- sqrt(1/8).
+    assert population_code([[0.5]])[0].tolist() == [0, 0, 0, 0, 128, 128, 0, 0, 0, 0]
+    rates = population_rates([[0.75 / 9]])[0]
+    assert rates[:2] == pytest.approx([0.5 - 0.125**0.5, 0.5 + 0.125**0.5])
+    assert not rates[2:].any()
+    x = np.linspace(0, 1, 101)[:, None]
+    assert population_rates(x).sum(axis=1) == pytest.approx(np.ones(101))
+
+
+def test_far_outside_nothing_spikes() -> None:
+    assert not population_code([[-1 / 9, 1 + 1 / 9], [-5.0, 9.0]]).any()
+    assert population_code([[-0.5 / 9]])[0, 0] == 128
+
+
+@pytest.mark.parametrize(
+    ("points", "neurons", "message"),
+    [
+        ([0.5], 10, r"shape \(1,\): must be finite numbers, \(points, dimensions\)"),
+        ([[np.nan]], 10, "must be finite numbers"),
+        ([["a"]], 10, "must be finite numbers"),
+        ([[0.5]], 1, "Neurons per dimension 1: must be an integer from 2 on"),
+    ],
+)
+def test_what_the_population_code_refuses(points: Any, neurons: Any, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        population_code(points, neurons)
+
+
+@pytest.mark.parametrize(("name", "noise"), [("moons-10", 0.1), ("moons-25", 0.25)])
+def test_coded_moons_are_the_moons_of_scikit_learn(name: str, noise: float) -> None:
+    from sklearn.datasets import make_moons
+
+    found = split(name, 200, 3, validation_size=400)
+    assert [x.shape for x in (found.x_train, found.x_validation, found.x_test)] == [(200, 20), (400, 20), (2000, 20)]
+    assert found.n_features == 20
+    x, y = make_moons(n_samples=3000, noise=noise, random_state=0)
+    low, span = x[found.rows_train].min(axis=0), np.ptp(x[found.rows_train], axis=0)
+    points = np.clip((x[found.rows_test] - low) / span, 0, 1)
+    assert found.scale.unit(found.rows_test) == pytest.approx(points)
+    assert np.array_equal(found.x_test, population_code(points))
+    assert np.array_equal(to_intensities(found.features_test), found.x_test)
+    assert np.array_equal(found.y_test, y[found.rows_test])
+    assert found.class_names[0] == "upper"
+    assert x[y == 0, 1].mean() > x[y == 1, 1].mean()
+
+
+def test_the_noisier_moons_overlap() -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    scores = {}
+    for name in ("moons-10", "moons-25"):
+        found = split(name, 200)
+        scores[name] = KNeighborsClassifier(9).fit(found.x_train, found.y_train).score(found.x_test, found.y_test)
+    assert scores["moons-10"] > 0.99
+    assert 0.88 < scores["moons-25"] < 0.96
 
 
 # ---- validation set -------------------------------------------------------------------------------------------------

@@ -5,19 +5,23 @@ training pool, the others the test set; sets with an official test set keep it, 
 A training subset of n rows holds every class in its share of the pool and is a prefix of each class's rows, so the
 subsets of one seed are nested; a validation set is the end of each class's rows, or the official one of sets that have
 one, which then is no part of the pool. Features are scaled to [0, 1] (by the smallest and largest value **of the
-training subset**, clipped, unless the set has a range by definition) and become intensities ``rint(255 * x)``; sets of
-images or events are intensities from the start.
+training subset**, clipped, unless the set has a range by definition), coded by neurons that prefer a value each if the
+set says so, and become intensities ``rint(255 * x)``; sets of images or events are intensities from the start.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 from host.datasets.base import Dataset, DatasetInfo, Recordings
 from host.datasets.idx import EMNIST_BALANCED, EMNIST_LETTERS, FASHION_MNIST, MNIST
+from host.datasets.population import population_code, population_rates
 from host.datasets.recordings import N_MNIST, EventSplit, event_split
 from host.datasets.small import (
     ORIGINAL,
     load_breast_cancer,
     load_breast_cancer_original,
+    load_coded_moons,
     load_digits,
     load_moons,
     load_yin_yang,
@@ -41,6 +45,8 @@ __all__ = [
     "download",
     "event_split",
     "load",
+    "population_code",
+    "population_rates",
     "split",
     "to_intensities",
     "yin_yang",
@@ -99,6 +105,16 @@ _INFOS = (
     ),
     DatasetInfo(
         "moons", "Two moons with noise 0.1, coordinates and complements", "1000 x 4, 2 classes", "generated", load_moons
+    ),
+    *(
+        DatasetInfo(
+            name,
+            f"Two moons with noise {noise}, population code: ten neurons to a coordinate",
+            "3000 x 2, 2 classes; 20 inputs",
+            "generated",
+            partial(load_coded_moons, name, noise),
+        )
+        for name, noise in (("moons-10", 0.1), ("moons-25", 0.25))
     ),
     DatasetInfo(
         "nmnist",

@@ -46,6 +46,8 @@ class Dataset:
     pool : number of rows in the training pool
     fixed_pool : the first `pool` rows are the training pool, the last ones the test set (sets with an official split)
     images : whether features are brightnesses, so that larger ones say more
+    code : turns float features (n, n_features), once scaled to [0, 1], into rates (n, n_inputs) in [0, 1]; ``None``:
+        they are the rates themselves
     validation : with `fixed_pool`, number of rows of an official validation set, which follow the training pool
     recordings : the events behind the intensities, sample by sample, for sets of an event camera
     """
@@ -60,6 +62,7 @@ class Dataset:
     recordings: Recordings | None = field(default=None, repr=False)
     validation: int = 0
     images: bool = False
+    code: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = field(default=None, repr=False)
 
     @property
     def n_features(self) -> int:

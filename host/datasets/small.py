@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from host.datasets import store
 from host.datasets.base import Dataset
+from host.datasets.population import population_rates
 from host.datasets.store import DataFile, DatasetError
 
 ORIGINAL = DataFile(
@@ -76,6 +77,14 @@ def load_moons() -> Dataset:
     x = (x - low) / (high - low)
     features = np.concatenate([x, 1.0 - x], axis=1)
     return Dataset("moons", features, y.astype(np.int64), ("upper", "lower"), pool=400, bounds=(0.0, 1.0))
+
+
+def load_coded_moons(name: str, noise: float) -> Dataset:
+    """Two moons in population code, as BiSNN has them (arXiv 2012.08300), with more samples to validate and test."""
+    from sklearn.datasets import make_moons
+
+    x, y = make_moons(n_samples=3000, noise=noise, random_state=0)
+    return Dataset(name, x, y.astype(np.int64), ("upper", "lower"), pool=1000, code=population_rates)
 
 
 YIN_YANG_PARTS = ((5000, 42), (1000, 41), (1000, 40))

@@ -44,22 +44,23 @@ class Split:
 
     @property
     def n_features(self) -> int:
+        """Inputs of a sample; more than the data set has if it codes its features."""
         return int(self.x_train.shape[1])
 
     @property
     def features_train(self) -> NDArray[np.float64]:
         """float64 array (n, n_features): the training samples in [0, 1], before they were rounded to intensities."""
-        return self.scale.unit(self.rows_train)
+        return self.scale.rates(self.rows_train)
 
     @property
     def features_validation(self) -> NDArray[np.float64]:
         """float64 array (n, n_features): the validation samples in [0, 1]."""
-        return self.scale.unit(self.rows_validation)
+        return self.scale.rates(self.rows_validation)
 
     @property
     def features_test(self) -> NDArray[np.float64]:
         """float64 array (n, n_features): the test samples in [0, 1]."""
-        return self.scale.unit(self.rows_test)
+        return self.scale.rates(self.rows_test)
 
     @property
     def n_classes(self) -> int:
@@ -156,10 +157,10 @@ def _share(labels: NDArray[np.int64], n_classes: int, size: int) -> NDArray[np.b
 
 
 class Scale:
-    """Intensities of rows: uint8 features as they are, others scaled by their bounds or by the training rows."""
+    """Intensities of rows: uint8 features as they are, others scaled (by bounds or the training rows) and coded."""
 
     def __init__(self, data: Dataset, train: NDArray[np.int64]) -> None:
-        self.features = data.features
+        self.features, self.code = data.features, data.code
         if data.features.dtype == np.uint8:
             self.low, self.span = np.zeros(1), np.full(1, 255.0)
             return
@@ -168,12 +169,17 @@ class Scale:
         self.span = np.where(np.asarray(high) > self.low, np.asarray(high) - self.low, 1.0)
 
     def unit(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """float64 array (n, n_features) in [0, 1]."""
+        """float64 array (n, features of the data set) in [0, 1]: what is coded, such as the points of a plane."""
         scaled: NDArray[np.float64] = np.clip((self.features[rows] - self.low) / self.span, 0.0, 1.0)
         return scaled
+
+    def rates(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """float64 array (n, n_features) in [0, 1]."""
+        unit = self.unit(rows)
+        return unit if self.code is None else self.code(unit)
 
     def intensities(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """uint8 array (n, n_features)."""
         if self.features.dtype == np.uint8:
             return self.features[rows].astype(np.uint8, copy=False)
-        return to_intensities(self.unit(rows))
+        return to_intensities(self.rates(rows))
