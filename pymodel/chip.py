@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pymodel import plane
 from pymodel.link import Frames, answers, split
 from pymodel.sequencer import Control, Samples, Sequencer, Trace
 from pymodel.synapses import LINK_MASK, Synapses
@@ -45,7 +46,8 @@ class GoldenChip:
     Parameters
     ----------
     cfg
-        The chip. All memories start at zero, registers at their reset values, die tables at neutral.
+        The chip. All memories start at zero (binary weights at +1), registers at their reset values, die tables at
+        neutral.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -101,8 +103,9 @@ class GoldenChip:
         stream = np.concatenate([self._pending, words]) if len(self._pending) else np.asarray(words, np.uint64)
         frames, rest = split(stream, self.cfg.link_depth)
         self._pending = rest.copy()
-        if not self.cfg.learning:
-            frames.status[(frames.opcode == Opcode.LEARN) & (frames.status == Status.OK)] = Status.BAD_OPCODE
+        for opcode, known in ((Opcode.LEARN, self.cfg.learning), (Opcode.PLANE, self.cfg.binary_weights)):
+            if not known:
+                frames.status[(frames.opcode == opcode) & (frames.status == Status.OK)] = Status.BAD_OPCODE
         # Successive RUN frames form one batch, so do successive LEARN frames; everything else is handled alone.
         is_sample = np.isin(frames.opcode, (Opcode.RUN, Opcode.LEARN)) & (frames.status == Status.OK)
         alike = is_sample[1:] & is_sample[:-1] & (frames.opcode[1:] == frames.opcode[:-1])
@@ -152,6 +155,8 @@ class GoldenChip:
                     status = self._write(address, payload)
                 case Opcode.SCATTER:
                     status = self._scatter(payload)
+                case Opcode.PLANE:
+                    status = self._plane(address, payload)
         part = slice(index, index + 1)
         return answers(frames.opcode[part], frames.tag[part], np.array([status], np.int64), data)
 
@@ -201,6 +206,12 @@ class GoldenChip:
         for a, b in zip([0, *edges], [*edges, len(region)], strict=True):
             if b > a:
                 self._store(int(region[a]), offset[a:b], values[a:b])
+        return Status.OK
+
+    def _plane(self, row: int, payload: NDArray[np.int64]) -> int:
+        if not plane.fits(self.cfg, row, len(payload)):
+            return Status.BAD_ADDRESS
+        self._synapses.write_plane(row, payload)
         return Status.OK
 
     def _store(self, region: int, offsets: NDArray[np.int64], values: NDArray[np.int64]) -> None:

@@ -39,11 +39,15 @@ def neutral_globals() -> NDArray[np.int64]:
     return table
 
 
-def global_masks(delays: bool = False) -> NDArray[np.int64]:
-    """Bits that each word of DIE_GLOBAL keeps; none between the classes, and none of the jitter without `delays`."""
+def global_masks(delays: bool = False, synapses: bool = True) -> NDArray[np.int64]:
+    """Bits that each word of DIE_GLOBAL keeps.
+
+    None between the classes, none of the jitter without `delays`, none of the classes without distorted `synapses`.
+    """
     masks = np.zeros(DIE_GLOBAL_SPACE, np.int64)
-    masks[0:DIE_NOISE_OFFSET:4] = (1 << SLOPE_BITS) - 1
-    masks[1:DIE_NOISE_OFFSET:4] = masks[2:DIE_NOISE_OFFSET:4] = (1 << LINE_BITS) - 1
+    if synapses:
+        masks[0:DIE_NOISE_OFFSET:4] = (1 << SLOPE_BITS) - 1
+        masks[1:DIE_NOISE_OFFSET:4] = masks[2:DIE_NOISE_OFFSET:4] = (1 << LINE_BITS) - 1
     masks[DIE_NOISE_OFFSET] = (1 << NOISE_BITS) - 1
     masks[DIE_THRESHOLD_NOISE_OFFSET] = (1 << THRESHOLD_NOISE_BITS) - 1
     masks[DIE_JITTER_OFFSET] = (1 << JITTER_BITS) - 1 if delays else 0
@@ -90,6 +94,35 @@ def distort(
     out = np.empty(np.size(weights), np.int32)
     _distort(flat(weights), flat(words), flat(shift), table, out)
     return out.reshape(shape)
+
+
+@njit(cache=True, nogil=True)
+def refresh(
+    elements: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    weights: NDArray[np.int32],
+    forward_shift: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    distorted: bool,
+    words: NDArray[np.int64],
+    table: NDArray[np.int64],
+    effective: NDArray[np.int32],
+    largest: NDArray[np.int64],
+) -> None:
+    """Effective values of these `elements` of the weight memory, and the `largest` magnitude of each layer so far.
+
+    Layer l begins at ``starts[l]``; `words` counts only if the synapses are `distorted`.
+    """
+    layer = 0
+    for e in elements:
+        while e < starts[layer]:
+            layer -= 1
+        while layer + 1 < len(starts) and e >= starts[layer + 1]:
+            layer += 1
+        weight = weights[e] >> forward_shift[layer]
+        value = synapse(weight, words[e], shift[layer], table) if distorted else weight << shift[layer]
+        effective[e] = value
+        largest[layer] = max(largest[layer], abs(value))
 
 
 def thresholds(theta: NDArray[np.int64], words: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:

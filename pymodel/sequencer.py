@@ -52,7 +52,7 @@ C_STEP = 0
 C_LAYER = 7
 """Per layer and step."""
 C_DIE = 2
-"""Per layer and step on chips with die tables, whose pipeline is longer."""
+"""Per layer and step on chips with die tables of synapses, whose pipeline is longer."""
 C_ENC = 3
 """Per step whose input spikes are made from intensities."""
 C_EVENTS = 3
@@ -442,7 +442,7 @@ class Sequencer:
             *cfg.state_range, *cfg.weight_range, cfg.die_tables, cfg.learning,
             1 << cfg.delay_bits if cfg.delay_slots else 0,
         )  # fmt: skip
-        self._costs = (C_SAMPLE, C_SEED, C_STEP, C_LAYER + C_DIE * cfg.die_tables, C_ENC, C_EVENTS)
+        self._costs = (C_SAMPLE, C_SEED, C_STEP, C_LAYER + C_DIE * cfg.distorts_synapses, C_ENC, C_EVENTS)
         self._no_trace = np.zeros((6, 1, 1), np.int64)
 
     def run(self, control: Control, samples: Samples) -> NDArray[np.uint32]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pymodel import die
+from pymodel import die, plane
 from rtl.config import BIAS_BITS, ChipConfig
 from rtl.registers import DIE_JITTER_OFFSET, DIE_NOISE_OFFSET, DIE_THRESHOLD_NOISE_OFFSET, Region
 
@@ -24,7 +24,7 @@ class Synapses:
     Parameters
     ----------
     cfg
-        The chip; all memories start at zero, die tables at neutral.
+        The chip; all memories start at zero (binary weights at +1), die tables at neutral.
 
     Attributes
     ----------
@@ -33,7 +33,8 @@ class Synapses:
         source j adds to neuron i.
     weights, synapse_words, die_globals
         int32 / int64 / int64: the stored weights, flat as `effective`, and regions DIE_SYNAPSE and DIE_GLOBAL, for the
-        kernel, which changes `weights` and `effective` when it learns.
+        kernel, which changes `weights` and `effective` when it learns. There are no `synapse_words` on chips whose
+        synapses are not distorted.
     delays
         uint16, flat as `effective`, also with one delay per source; empty on chips without delays.
     bias, threshold, leak
@@ -51,24 +52,24 @@ class Synapses:
         self._neuron_layer = np.repeat(np.arange(n_layers), np.array(cfg.words) * lanes)
         self._fan_in = np.array(cfg.layers[:-1], np.int64)
         n_weights, n_neurons = cfg.weight_depth * lanes, cfg.neuron_depth * lanes
-        self.weights = np.zeros(n_weights, np.int32)
+        self.weights = np.full(n_weights, int(cfg.binary_weights), np.int32)
         self.delays = np.zeros(n_weights if cfg.delay_slots else 0, np.uint16)
         self._source_delays = np.zeros(cfg.delay_depth if cfg.axonal_delays else 0, np.uint16)
         self.thetas = np.zeros(n_neurons, np.int64)
         self._biases = np.zeros(n_neurons, np.int64)
-        self.synapse_words = np.full(n_weights, die.NEUTRAL_SYNAPSE, np.int64)
+        self.synapse_words = np.full(n_weights if cfg.distorts_synapses else 0, die.NEUTRAL_SYNAPSE, np.int64)
         self._bias_words = np.full(n_neurons, die.NEUTRAL_SYNAPSE, np.int64)
         self.neuron_words = np.full(n_neurons, die.NEUTRAL_NEURON, np.int64)
         self.die_globals = die.neutral_globals()
-        self._global_masks = die.global_masks(delays=cfg.delay_slots > 0)
+        self._global_masks = die.global_masks(delays=cfg.delay_slots > 0, synapses=cfg.distorts_synapses)
         self._shift = np.zeros(n_layers, np.int64)
         self._forward_shift = np.zeros(n_layers, np.int64)
         self._decay_mem = np.zeros(n_layers, np.int64)
-        self.effective = np.zeros(n_weights, np.int32)
+        self.effective = self.weights.copy()
         self.bias = np.zeros(n_neurons, np.int32)
         self.threshold = np.zeros(n_neurons, np.int64)
         self.leak = np.zeros(n_neurons, np.int64)
-        self._largest = np.zeros(n_layers, np.int64)
+        self._largest = np.full(n_layers, int(cfg.binary_weights), np.int64)
         self._reach: NDArray[np.int64] | None = None
         self._stale_synapses = self._stale_neurons = False
 
@@ -98,12 +99,9 @@ class Synapses:
         cfg = self.cfg
         match region:
             case Region.WEIGHT:
-                self.weights[offsets] = die.signed(values, cfg.weight_bits)
-                self._refresh(offsets)
+                self._store(offsets, values)
             case Region.WEIGHTS:
-                elements, fields = _unpack(offsets, values, cfg.weights_per_link_word, cfg.weight_bits)
-                self.weights[elements] = die.signed(fields, cfg.weight_bits)
-                self._refresh(elements)
+                self._store(*_unpack(offsets, values, cfg.weights_per_link_word, cfg.weight_bits))
             case Region.DELAYS if cfg.axonal_delays:
                 self._source_delays[offsets] = values & ((1 << cfg.delay_bits) - 1)
                 self._spread(offsets)
@@ -137,14 +135,21 @@ class Synapses:
             case _:
                 raise AssertionError(f"{region!r} is not a memory")
 
+    def write_plane(self, row: int, words: NDArray[np.int64]) -> None:
+        """Write dense words of the bit plane from a row on, checked by :func:`pymodel.plane.fits`."""
+        self._store(*plane.unpack(self.cfg, row, words))
+
     def read(self, region: Region, start: int, count: int) -> NDArray[np.int64]:
         """Link words of a checked range of a readable memory region."""
         cfg = self.cfg
         if region == Region.WEIGHTS:
-            return _pack(self.weights, start, count, cfg.weights_per_link_word, cfg.weight_bits)
+            per_word = cfg.weights_per_link_word
+            weights = self.weights[start * per_word : (start + count) * per_word]
+            return _pack(weights < 0 if cfg.binary_weights else weights, per_word, cfg.weight_bits)
         if region == Region.DELAYS:
+            per_word = cfg.delays_per_link_word
             delays = self._source_delays if cfg.axonal_delays else self.delays
-            return _pack(delays, start, count, cfg.delays_per_link_word, cfg.delay_bits)
+            return _pack(delays[start * per_word : (start + count) * per_word], per_word, cfg.delay_bits)
         memory = self.thetas if region == Region.THRESHOLD else self._biases
         return memory[start : start + count] & LINK_MASK
 
@@ -181,22 +186,37 @@ class Synapses:
                 self._reach = self._farthest()
             self._largest = np.maximum(self._largest, np.where(learning, self._reach, 0))
 
+    def _store(self, elements: NDArray[np.int64], fields: NDArray[np.int64]) -> None:
+        """Write fields of weights, of which only the low `weight_bits` count."""
+        if self.cfg.binary_weights:
+            self.weights[elements] = 1 - 2 * (fields & 1)
+        else:
+            self.weights[elements] = die.signed(fields, self.cfg.weight_bits)
+        self._refresh(elements)
+
+    def _transfer(
+        self,
+        elements: NDArray[np.int64],
+        weights: NDArray[np.int32],
+        effective: NDArray[np.int32],
+        largest: NDArray[np.int64],
+    ) -> None:
+        """Make `effective` from `weights` at these elements of the weight memory, see :func:`pymodel.die.refresh`."""
+        die.refresh(
+            elements, self._layer_starts, weights, self._forward_shift, self._shift, self.cfg.distorts_synapses,
+            self.synapse_words, self.die_globals, effective, largest,
+        )  # fmt: skip
+
     def _farthest(self) -> NDArray[np.int64]:
         """Per layer, the largest magnitude of an effective weight that learning could reach.
 
         The transfer never falls with the magnitude of a weight, so that the ends of the range decide.
         """
-        every = np.arange(len(self.weights))
+        every, unused = np.arange(len(self.weights)), np.empty_like(self.effective)
         largest = np.zeros_like(self._largest)
         for end in self.cfg.weight_range:
-            values = np.abs(self._forward(np.full(len(every), end), every).astype(np.int64))
-            largest = np.maximum(largest, np.maximum.reduceat(values, self._layer_starts))
+            self._transfer(every, np.full_like(self.weights, end), unused, largest)
         return largest
-
-    def _forward(self, weights: NDArray[Any], elements: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Effective values of `weights` at these elements of the weight memory."""
-        layer = np.searchsorted(self._layer_starts, elements, side="right") - 1
-        return self._distort(weights >> self._forward_shift[layer], self.synapse_words[elements], self._shift[layer])
 
     def _spread(self, offsets: NDArray[np.int64]) -> None:
         """Give all synapses of these sources the delay that is stored for the source."""
@@ -210,28 +230,22 @@ class Synapses:
 
     def _refresh(self, elements: NDArray[np.int64]) -> None:
         """Recompute the effective weights of these elements, unless all of them are due anyway."""
-        if self._stale_synapses or not len(elements):
-            return
-        values = self._forward(self.weights[elements], elements)
-        self.effective[elements] = values
-        layer = np.searchsorted(self._layer_starts, elements, side="right") - 1
-        np.maximum.at(self._largest, layer, np.abs(values.astype(np.int64)))
+        if not self._stale_synapses:
+            self._transfer(elements, self.weights, self.effective, self._largest)
 
     def _settle_neurons(self) -> None:
         layer = self._neuron_layer
-        self.bias = self._distort(self._biases, self._bias_words, self._shift[layer])
+        shift, decay_mem = self._shift[layer], self._decay_mem[layer]
+        if self.cfg.distorts_synapses:
+            self.bias = die.distort(self._biases, self._bias_words, shift, self.die_globals)
+        else:
+            self.bias = (self._biases << shift).astype(np.int32)
         np.maximum.at(self._largest, layer, np.abs(self.bias.astype(np.int64)))
-        decay_mem = self._decay_mem[layer]
         if self.cfg.die_tables:
             self.threshold = die.thresholds(self.thetas, self.neuron_words, *self.cfg.state_range)
             self.leak = die.leaks(decay_mem, self.neuron_words)
         else:
             self.threshold, self.leak = self.thetas.copy(), decay_mem
-
-    def _distort(self, values: NDArray[Any], words: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int32]:
-        if self.cfg.die_tables:
-            return die.distort(values, words, shift, self.die_globals)
-        return (values << shift).astype(np.int32)
 
 
 def _unpack(
@@ -243,8 +257,8 @@ def _unpack(
     return elements, (values[:, None] >> (lane * bits)).ravel() & ((1 << bits) - 1)
 
 
-def _pack(memory: NDArray[Any], start: int, count: int, per_word: int, bits: int) -> NDArray[np.int64]:
-    """Bulk words of a memory."""
-    fields = memory[start * per_word : (start + count) * per_word].astype(np.int64) & ((1 << bits) - 1)
-    packed: NDArray[np.int64] = (fields.reshape(-1, per_word) << (np.arange(per_word) * bits)).sum(axis=1)
+def _pack(fields: NDArray[Any], per_word: int, bits: int) -> NDArray[np.int64]:
+    """Bulk words of these elements of a memory."""
+    masked = fields.astype(np.int64) & ((1 << bits) - 1)
+    packed: NDArray[np.int64] = (masked.reshape(-1, per_word) << (np.arange(per_word) * bits)).sum(axis=1)
     return packed

@@ -1,6 +1,6 @@
 """The chip once more, as slow and plain as possible: Python integers and loops, written from docs/chip.md,
 docs/link.md and docs/cycles.md alone. Shares nothing with the golden model but the configuration and the names of
-registers. Also random networks and payloads to feed both.
+registers. Also random networks, payloads and frames to feed both.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from rtl.registers import (
     regions,
     registers,
 )
+
+if TYPE_CHECKING:
+    from pymodel import GoldenChip
 
 M32 = 0xFFFFFFFF
 
@@ -50,6 +54,23 @@ def split_answers(stream: Iterable[int]) -> list[list[int]]:
             words = []
     assert not words
     return result
+
+
+def exchange(chip: GoldenChip, *frames: list[int]) -> list[list[int]]:
+    """Answers of a golden chip to frames."""
+    stream = np.array([word for frame in frames for word in frame], np.uint64)
+    return split_answers(chip.exchange(stream).tolist())
+
+
+def write(cfg: ChipConfig, **values: int) -> list[list[int]]:
+    """Frames that write registers by name."""
+    offsets = {register.name: register.offset for register in registers(cfg)}
+    return [make_frame(Opcode.WRITE, offsets[name], [value & M32]) for name, value in values.items()]
+
+
+def readable(cfg: ChipConfig) -> list[list[int]]:
+    """Frames that read everything there is."""
+    return [make_frame(Opcode.READ, r << 24, [info.depth]) for r, info in regions(cfg).items() if info.readable]
 
 
 def signed(value: int, bits: int) -> int:
@@ -180,8 +201,12 @@ class ReferenceChip:
             return Status.BAD_CRC, []
         if opcode not in list(Opcode) or (opcode == Opcode.LEARN and not self.cfg.learning):
             return Status.BAD_OPCODE, []
+        if opcode == Opcode.PLANE and not self.cfg.binary_weights:
+            return Status.BAD_OPCODE, []
         address, payload = words[1], words[2:-1]
         region, offset = address >> 24, address & 0xFFFFFF
+        if opcode == Opcode.PLANE:
+            return self._plane(address, payload), []
         if opcode == Opcode.READ:
             if length != 1:
                 return Status.BAD_LENGTH, []
@@ -223,6 +248,23 @@ class ReferenceChip:
             self._store(where, at, value)
         return Status.OK, []
 
+    def _plane(self, row: int, payload: list[int]) -> int:
+        """Bit by bit: a row is written when its last bit has come."""
+        rows = [(layer, j) for layer, (n_pre, _) in enumerate(self.cfg.shapes) for j in range(n_pre)]
+        if row >= len(rows):
+            return Status.BAD_ADDRESS
+        synapses = [(*key, i) for key in rows[row:] for i in range(self.cfg.neuron_layers[key[0]])]
+        if len(payload) > -(-len(synapses) // 32):
+            return Status.BAD_ADDRESS
+        line: list[int] = []
+        for n, (layer, j, i) in enumerate(synapses[: 32 * len(payload)]):
+            line.append(payload[n // 32] >> n % 32 & 1)
+            if i == self.cfg.neuron_layers[layer] - 1:
+                for k, bit in enumerate(line):
+                    self._store(Region.WEIGHT, self._element(layer, j, k), bit)
+                line = []
+        return Status.OK
+
     def _store(self, region: int, at: int, value: int) -> None:
         if region == Region.REGISTERS:
             register = self.registers[at]
@@ -231,9 +273,9 @@ class ReferenceChip:
         elif region == Region.WEIGHTS:
             for m in range(self.cfg.weights_per_link_word):
                 field = value >> (m * self.cfg.weight_bits)
-                self.memory[Region.WEIGHT][at * self.cfg.weights_per_link_word + m] = signed(
-                    field, self.cfg.weight_bits
-                )
+                self._store(Region.WEIGHT, at * self.cfg.weights_per_link_word + m, field)
+        elif region == Region.WEIGHT and self.cfg.binary_weights:
+            self.memory[Region.WEIGHT][at] = value & 1
         elif region in (Region.WEIGHT, Region.THRESHOLD, Region.BIAS):
             self.memory[Region(region)][at] = signed(value, self.regions[Region(region)].bits)
         elif region == Region.DELAYS and not self.cfg.axonal_delays:
@@ -272,13 +314,17 @@ class ReferenceChip:
         return self.memory[Region.DIE_GLOBAL].get(offset, neutral) & ((1 << width) - 1)
 
     def _effective(self, w: int, word: int, sh: int) -> int:
-        if not self.cfg.die_tables:
+        if not self.cfg.die_tables or self.cfg.binary_weights:
             return w << sh
         c = word >> 28 & 7
         f = min(16 * abs(w), (abs(w) * self._global(4 * c) >> 4) + self._global(4 * c + 1), self._global(4 * c + 2))
         g = signed(word >> 14, 14) if w < 0 else signed(word, 14)
         p = (-f if w < 0 else f) * g
         return clip(((p << sh) + 2048) >> 12, -(1 << 31), (1 << 31) - 1)
+
+    def _weight(self, element: int) -> int:
+        stored = self.memory[Region.WEIGHT].get(element, 0)
+        return (-1 if stored else 1) if self.cfg.binary_weights else stored
 
     def _element(self, layer: int, j: int, i: int) -> int:
         """Where the weight memory has the weight from source `j` to neuron `i` of `layer`."""
@@ -313,7 +359,7 @@ class ReferenceChip:
         def get(layer: int, name: str) -> int:
             return self.register(f"L{layer}_{name}")
 
-        delayed = cfg.delay_slots > 0
+        delayed, pipeline = cfg.delay_slots > 0, 7 + 2 * (cfg.die_tables and not cfg.binary_weights)
         names = ["input"] + ["core"] * cfg.die_tables + ["learning"] * cfg.learning
         names += ["delay"] * (delayed and cfg.die_tables)
         banks = dict(zip(names, seeded_banks(seed, lanes // 2, len(names)), strict=True))
@@ -387,7 +433,7 @@ class ReferenceChip:
                     x += arrivals[layer].get((t, i), 0)
                     for j in [] if delayed else sources[layer]:
                         e = self._element(layer, j, i)
-                        w = memory[Region.WEIGHT].get(e, 0) >> (get(layer, "FORWARD_SHIFT") if cfg.learning else 0)
+                        w = self._weight(e) >> (get(layer, "FORWARD_SHIFT") if cfg.learning else 0)
                         x += self._effective(w, memory[Region.DIE_SYNAPSE].get(e, neutral), sh)
                     theta, dm, noise = memory[Region.THRESHOLD].get(element, 0), get(layer, "DECAY_MEM"), 0
                     if cfg.die_tables:
@@ -402,12 +448,12 @@ class ReferenceChip:
                     current[layer][i], membrane[layer][i], theta_of[i] = new_i, v, theta
                     centre = get(layer, "GATE_CENTRE") + (theta if mode & 8 else 0)
                     gates[i] = int(abs(v - centre) < get(layer, "GATE_WINDOW"))
-                work += cfg.words[layer] * max(len(sources[layer]) + delayed, asked) + 7 + 2 * cfg.die_tables
+                work += cfg.words[layer] * max(len(sources[layer]) + delayed, asked) + pipeline
                 if layer == last:
                     total = [sum_v + v for sum_v, v in zip(total, membrane[layer], strict=True)]
                 if layer == last and fires[layer] == 2:
                     spikes[self._winner(membrane[layer], draws)] = 1
-                    work += cfg.words[layer] * asked + 7 + 2 * cfg.die_tables
+                    work += cfg.words[layer] * asked + pipeline
                 for i, v in enumerate(membrane[layer]):
                     blocked = wait[layer][i] > 0 or (mode & 4 and count[layer][i] > 0)
                     wait[layer][i] = max(0, wait[layer][i] - 1)
@@ -476,7 +522,7 @@ class ReferenceChip:
                     if bank:
                         d = clip(d + ((bell(numbers[i % lanes]) * jitter + 128) >> 8), 0, 2**cfg.delay_bits - 1)
                     gains = self.memory[Region.DIE_SYNAPSE].get(e, 256 | 256 << 14)
-                    w = self._effective(self.memory[Region.WEIGHT].get(e, 0), gains, self.register(f"L{layer}_SHIFT"))
+                    w = self._effective(self._weight(e), gains, self.register(f"L{layer}_SHIFT"))
                     arrivals[t + d, i] = arrivals.get((t + d, i), 0) + w
 
     def _winner(self, membrane: list[int], draws: list[int]) -> int:
