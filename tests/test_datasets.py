@@ -255,7 +255,7 @@ def test_the_noisier_moons_overlap() -> None:
     for name in ("moons-10", "moons-25"):
         found = split(name, 200)
         scores[name] = KNeighborsClassifier(9).fit(found.x_train, found.y_train).score(found.x_test, found.y_test)
-    assert scores["moons-10"] > 0.99
+    assert scores["moons-10"] > 0.98
     assert 0.88 < scores["moons-25"] < 0.96
 
 
