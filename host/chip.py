@@ -8,8 +8,9 @@ again if a simulator had to be restarted.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import Any
@@ -22,7 +23,7 @@ from host.die import Die
 from host.errors import ChipError, ChipMismatch, DieError, LinkError, NetworkError, UserError
 from host.events import Events
 from host.link import Request, frame, frames, take
-from host.network import FIRES, LEARNING, NOISES, RESETS, Network, check_range
+from host.network import FIRES, LEARNING, NOISES, RESETS, Network, check_range, check_weights
 from rtl.config import MAX_STEPS, ChipConfig
 from rtl.registers import (
     BAD_EVENTS,
@@ -45,6 +46,9 @@ from rtl.registers import (
 
 ENCODINGS = {"rate": Encoding.RATE, "bernoulli": Encoding.BERNOULLI}
 RECORDS = {"raster": RECORD_RASTER, "gate": RECORD_GATE, "gradient": RECORD_GRADIENT}
+
+LINK_BITS = 32
+"""Bits of a link word."""
 
 CHUNK_SAMPLES = 4096
 CHUNK_WORDS = 1 << 23
@@ -84,6 +88,28 @@ class Output:
     """int8 ``(n_samples, steps, n_layer)`` if recorded, else empty: gradient spikes, +1, -1 or 0."""
 
 
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Samples as frames: made by :meth:`Chip.encode`, run by :meth:`Chip.run_encoded`."""
+
+    cfg: ChipConfig
+    """The chip that can run them."""
+    samples: int
+    steps: int
+    """Time steps of a sample."""
+    record: tuple[str, ...]
+    """Streams to read out."""
+    early_end: bool
+    settings: dict[str, int]
+    """Registers that say how samples are shown."""
+    requests: Iterable[Request]
+    answer_length: int
+    """Payload words of the answer to a sample."""
+
+    def __len__(self) -> int:
+        return self.samples
+
+
 @dataclass
 class Stats:
     """Totals since the chip was opened or :meth:`reset` was called."""
@@ -121,15 +147,30 @@ class _Memory:
     """Elements in a word of region `bulk`."""
     size: int
     """Elements, padding included."""
+    binary: bool = False
+    """Whether an element is the bit of a weight, 1 for -1 and 0 for +1."""
 
     @property
     def words(self) -> int:
         """Words of region `bulk`."""
         return self.size // self.per_word
 
-    def pack(self, elements: NDArray[np.int64]) -> NDArray[np.int64]:
+    @property
+    def dtype(self) -> type:
+        """Of an array of elements."""
+        return np.bool_ if self.binary else np.int64
+
+    def elements(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What the memory holds for weights or delays."""
+        return values < 0 if self.binary else values
+
+    def values(self, elements: NDArray[Any]) -> NDArray[Any]:
+        """Inverse of :meth:`elements`."""
+        return 1 - 2 * elements if self.binary else elements
+
+    def pack(self, elements: NDArray[Any]) -> NDArray[np.int64]:
         """Words of region `bulk` that hold all `elements`."""
-        fields = elements & ((1 << self.bits) - 1)
+        fields = elements.astype(np.int64, copy=False) & ((1 << self.bits) - 1)
         if self.per_word == 1:
             return fields
         words: NDArray[np.int64] = (fields.reshape(-1, self.per_word) << self._shifts).sum(axis=1)
@@ -138,7 +179,7 @@ class _Memory:
     def unpack(self, words: NDArray[np.uint32]) -> NDArray[np.int64]:
         """Inverse of :meth:`pack`."""
         fields = (words.astype(np.int64)[:, None] >> self._shifts).reshape(-1) & ((1 << self.bits) - 1)
-        half = 1 << (self.bits - 1) if self.signed else 0
+        half = 1 << (self.bits - 1) if self.signed and not self.binary else 0
         return (fields ^ half) - half
 
     @property
@@ -149,7 +190,13 @@ class _Memory:
 def _memories(cfg: ChipConfig) -> tuple[_Memory, ...]:
     """Memories of the weights and, on chips that have them, of the delays."""
     weights = _Memory(
-        Region.WEIGHTS, Region.WEIGHT, cfg.weight_bits, True, cfg.weights_per_link_word, cfg.weight_depth * cfg.lanes
+        Region.WEIGHTS,
+        Region.WEIGHT,
+        cfg.weight_bits,
+        True,
+        cfg.weights_per_link_word,
+        cfg.weight_depth * cfg.lanes,
+        cfg.binary_weights,
     )
     if not cfg.delay_slots:
         return (weights,)
@@ -159,13 +206,48 @@ def _memories(cfg: ChipConfig) -> tuple[_Memory, ...]:
     return (weights, delays)
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """A PLANE frame: its first row, that row's first bit in the plane, words of payload."""
+
+    row: int
+    start: int
+    words: int
+
+
+class _Plane:
+    """How the bit plane of a chip with binary weights is cut into PLANE frames."""
+
+    def __init__(self, cfg: ChipConfig) -> None:
+        self._cfg = cfg
+        self._starts = np.concatenate(([0], np.cumsum(np.repeat(cfg.neuron_layers, cfg.layers[:-1]))))
+        """First bit of each row, and the plane's end."""
+
+    def cuts(self, first: int, last: int) -> list[_Cut]:
+        """Frames that write the rows from that of the element `first` of the weight memory to that of `last`."""
+        row, end = self._row(first), self._row(last) + 1
+        found = []
+        while row < end:
+            start = int(self._starts[row])
+            room = np.searchsorted(self._starts, start + LINK_BITS * self._cfg.max_payload, "right")
+            after = min(int(room) - 1, end)
+            found.append(_Cut(row, start, -((start - int(self._starts[after])) // LINK_BITS)))
+            row = after
+        return found
+
+    def _row(self, element: int) -> int:
+        cfg, word = self._cfg, element // self._cfg.lanes
+        layer = bisect_right(cfg.weight_base, word) - 1
+        return cfg.source_base[layer] + (word - cfg.weight_base[layer]) // cfg.words[layer]
+
+
 @dataclass
 class _Shadow:
     """What the chip holds as far as this host wrote it; what is missing is not known."""
 
     registers: dict[int, int] = field(default_factory=dict)
-    synapses: dict[Region, NDArray[np.int64]] = field(default_factory=dict)
-    """By bulk region, flat as the memory."""
+    synapses: dict[Region, NDArray[Any]] = field(default_factory=dict)
+    """By bulk region: elements, flat as the memory."""
     neurons: dict[Region, NDArray[np.int64]] = field(default_factory=dict)
     """THRESHOLD and BIAS, flat as the neuron memories."""
 
@@ -186,6 +268,67 @@ def sample_seeds(seed: int, n: int, first: int = 0) -> NDArray[np.uint32]:
     start = splitmix64(np.array([seed], np.uint64))
     mixed = splitmix64(start + np.arange(first, first + n).astype(np.uint64))
     return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """`value`, refused with :class:`UserError` unless it is an integer from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+        raise UserError(f"{name} = {value!r}: must be an integer from {low} to {high}")
+    return int(value)
+
+
+def check_samples(
+    cfg: ChipConfig, x: Any, steps: Any, seed: Any, encoding: Any, seeds: Any
+) -> tuple[NDArray[np.uint8] | Events, int, Encoding, NDArray[np.uint32]]:
+    """What the chip `cfg` is shown by these arguments of :meth:`Chip.run`.
+
+    Returns
+    -------
+    uint8 intensities ``(n_samples, n_in)`` or events, time steps, encoding, and uint32 ``(n_samples,)`` seeds.
+
+    Raises
+    ------
+    UserError
+        For arguments that are not allowed.
+    """
+    steps = integer("steps", steps, 1, MAX_STEPS)
+    if encoding not in ENCODINGS:
+        raise UserError(f"encoding = {encoding!r}: must be one of {', '.join(ENCODINGS)} (or give Events)")
+    if isinstance(x, Events):
+        x.check(steps, cfg.n_in)
+        code = Encoding.EVENTS
+    else:
+        x, code = _intensities(x, cfg.n_in), ENCODINGS[encoding]
+    n = len(x)
+    all_seeds = sample_seeds(integer("seed", seed, 0, (1 << 64) - 1), n) if seeds is None else _seeds(seeds, n)
+    return x, steps, code, all_seeds
+
+
+def _intensities(x: Any, n_in: int) -> NDArray[np.uint8]:
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise UserError("x has rows of unequal length: must be (n_samples, n_in)") from None
+    if array.ndim == 1 and array.shape[0] == n_in:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != n_in:
+        raise UserError(f"x has shape {array.shape}: must be (n_samples, {n_in})")
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "iu":
+        raise UserError(f"x has type {array.dtype}: must be integers from 0 to 255, or Events")
+    if array.size and (array.min() < 0 or array.max() > 255):
+        raise UserError(f"x holds values from {array.min()} to {array.max()}: must be integers from 0 to 255")
+    return array.astype(np.uint8)
+
+
+def _seeds(seeds: Any, n: int) -> NDArray[np.uint32]:
+    array = np.asarray(seeds)
+    if array.shape != (n,) or (n and array.dtype.kind not in "iu"):
+        raise UserError(f"seeds has type {array.dtype} and shape {array.shape}: must be integers ({n},)")
+    if n and (array.min() < 0 or array.max() > MASK):
+        raise UserError(f"seeds holds values from {array.min()} to {array.max()}: must be from 0 to {MASK}")
+    return array.astype(np.uint32)
 
 
 def _read_request(region: Region, offset: int, count: int) -> Request:
@@ -241,6 +384,9 @@ class Chip:
         self._network: Network | None = None
         self._register = {register.name: register for register in registers(cfg)}
         self._memories = {memory.bulk: memory for memory in _memories(cfg)}
+        # A row that no frame can hold is left to the bulk view.
+        rows_fit = max(cfg.neuron_layers) <= LINK_BITS * cfg.max_payload
+        self._plane = _Plane(cfg) if cfg.binary_weights and rows_fit else None
         self._shadow = _Shadow()
         self._posted: list[tuple[Opcode, int, NDArray[np.uint32]]] = []
         self._open = True
@@ -287,10 +433,10 @@ class Chip:
         self._network = network.replace()
         for region, memory in self._memories.items():
             matrices = network.weights if region == Region.WEIGHTS else network.delays
-            elements = np.zeros(memory.size, np.int64)
+            elements: NDArray[Any] = np.zeros(memory.size, memory.dtype)
             for layer, matrix in enumerate(matrices):
                 view = self._matrix(memory, elements, layer)
-                view[...] = matrix[:, : view.shape[1]]
+                view[...] = memory.elements(matrix[:, : view.shape[1]])
             self._post_synapses(memory, elements)
         for region, arrays in ((Region.THRESHOLD, network.thresholds), (Region.BIAS, network.biases)):
             values = np.zeros(self.cfg.neuron_depth * self.cfg.lanes, np.int64)
@@ -336,11 +482,11 @@ class Chip:
         rows, cols, values = self._indices(rows=rows, cols=cols, values=values)
         for name, index, size in (("rows", rows, matrix.shape[0]), ("cols", cols, matrix.shape[1])):
             check_range(f"update {name}", index, 0, size - 1)
-        check_range("update values", values, *self.cfg.weight_range)
+        check_weights("update values", values, self.cfg)
         matrix[rows, cols] = values
-        cfg, memory = self.cfg, self._shadow.synapses[Region.WEIGHTS]
+        cfg, known = self.cfg, self._shadow.synapses[Region.WEIGHTS]
         elements = cfg.weight_base[layer] * cfg.lanes + rows * (cfg.words[layer] * cfg.lanes) + cols
-        self._post_changes(Region.WEIGHT, memory, elements, values)
+        self._post_changes(Region.WEIGHT, known, elements, self._memories[Region.WEIGHTS].elements(values))
 
     def update_neurons(self, layer: int, neurons: Any = None, thresholds: Any = None, biases: Any = None) -> None:
         """Change thresholds or biases of single `neurons` (default: all) of a layer; otherwise like :meth:`update`."""
@@ -377,7 +523,7 @@ class Chip:
 
     def _read_synapses(self, region: Region) -> list[NDArray[np.int32]]:
         memory = self._memories[region]
-        return self._matrices(memory, memory.unpack(self._read(region, 0, memory.words)))
+        return self._matrices(memory, memory.values(memory.unpack(self._read(region, 0, memory.words))))
 
     # ---- samples -----------------------------------------------------------------------------------------------
 
@@ -418,9 +564,42 @@ class Chip:
         ChipError, LinkError
             If the chip refuses or answers nonsense.
         """
-        if not isinstance(early_end, (bool, np.bool_)):
-            raise UserError(f"early_end = {early_end!r}: must be True or False")
-        return self._present(Opcode.RUN, x, steps, seed, encoding, record, seeds, early_end=bool(early_end))
+        return self._show(self._encode(Opcode.RUN, x, steps, seed, encoding, record, seeds, early_end=early_end))
+
+    def encode(
+        self,
+        x: Any,
+        steps: int,
+        seed: int = 0,
+        encoding: str = "rate",
+        record: Iterable[str] = (),
+        seeds: Any = None,
+        early_end: bool = False,
+    ) -> Encoded:
+        """Check samples and build their frames, to be run any number of times and with any networks.
+
+        ``run_encoded(encode(...))`` is ``run(...)``, arguments and errors are the same; no network need be loaded. All
+        frames are built here and kept, 8 bytes for every word (four intensities or one event, and three words more for
+        each sample), while :meth:`run` builds those of one exchange at a time.
+        """
+        encoded = self._encode(Opcode.RUN, x, steps, seed, encoding, record, seeds, early_end=early_end)
+        return replace(encoded, requests=tuple(encoded.requests))
+
+    def run_encoded(self, encoded: Encoded) -> Output:
+        """Run what :meth:`encode` made, by this chip or one of the same configuration, through the loaded network.
+
+        Raises
+        ------
+        UserError
+            If `encoded` is for a chip of another configuration.
+        ChipError, LinkError
+            As :meth:`run`.
+        """
+        if not isinstance(encoded, Encoded):
+            raise UserError(f"encoded has type {type(encoded).__name__}: must be what Chip.encode returns")
+        if encoded.cfg != self.cfg:
+            raise UserError(f"encoded is for a chip {encoded.cfg}: must be made by encode() of a chip {self.cfg}")
+        return self._show(encoded)
 
     def learn(
         self,
@@ -463,9 +642,9 @@ class Chip:
         if network.fire[-1] != "winner":
             raise UserError(f"the last layer's fire = {network.fire[-1]!r}: must be 'winner' for learn()")
         chosen = self._layers(layers)
-        return self._present(Opcode.LEARN, x, steps, seed, encoding, record, seeds, labels, chosen)
+        return self._show(self._encode(Opcode.LEARN, x, steps, seed, encoding, record, seeds, labels, chosen), chosen)
 
-    def _present(
+    def _encode(
         self,
         opcode: Opcode,
         x: Any,
@@ -476,56 +655,61 @@ class Chip:
         seeds: Any,
         labels: Any = None,
         layers: frozenset[int] = frozenset(),
-        early_end: bool = False,
-    ) -> Output:
-        """What :meth:`run` and :meth:`learn` share: check the arguments, then exchange chunk after chunk."""
-        self._loaded()
+        early_end: Any = False,
+    ) -> Encoded:
+        """Check the arguments of :meth:`run` or :meth:`learn`; the requests are built when they are asked for."""
         cfg, learns = self.cfg, opcode == Opcode.LEARN
-        steps = self._integer("steps", steps, 1, MAX_STEPS)
+        if not isinstance(early_end, (bool, np.bool_)):
+            raise UserError(f"early_end = {early_end!r}: must be True or False")
         recorded = self._recorded(record, learns)
-        if encoding not in ENCODINGS:
-            raise UserError(f"encoding = {encoding!r}: must be one of {', '.join(ENCODINGS)} (or give Events)")
+        x, steps, code, seeds = check_samples(cfg, x, steps, seed, encoding, seeds)
         if isinstance(x, Events):
-            x.check(steps, cfg.n_in)
-            code = Encoding.EVENTS
             longest, room = int(np.diff(x.offsets).max(initial=0)), cfg.max_payload - learns
             if longest > room:
                 raise UserError(f"a sample with {longest} events: the chip takes at most {room}")
-        else:
-            code = ENCODINGS[encoding]
-            x = self._intensities(x)
         if learns:
             labels = self._labels(labels, len(x))
-        if seeds is None:
-            all_seeds = sample_seeds(self._integer("seed", seed, 0, (1 << 64) - 1), len(x))
-        else:
-            all_seeds = self._seeds(seeds, len(x))
-        changes = {
+        settings = {
             "STEPS": steps,
             "ENCODING": int(code),
             "RECORD": sum(1 << RECORDS[item] for item in recorded),
             "EARLY_END": int(early_end),
         }
         if learns:
-            changes["LEARN_ENABLE"] = sum(1 << layer for layer in layers)
-        self._post_registers(changes)
-
+            settings["LEARN_ENABLE"] = sum(1 << layer for layer in layers)
         words_per_step = cfg.neuron_depth * -(-cfg.lanes // 32) * (len(recorded) + ("gradient" in recorded))
         length = steps * words_per_step + 2 + cfg.n_neurons * (1 + learns) + 2 * cfg.n_out
-        chunk = max(1, min(CHUNK_SAMPLES, CHUNK_WORDS // (length + cfg.pixel_words)))
-        parts = []
+        requests = self._requests(opcode, x, seeds, labels if learns else None, length)
+        return Encoded(cfg, len(x), steps, recorded, bool(early_end), settings, requests, length)
+
+    def _requests(
+        self,
+        opcode: Opcode,
+        x: NDArray[np.uint8] | Events,
+        seeds: NDArray[np.uint32],
+        labels: NDArray[np.uint32] | None,
+        length: int,
+    ) -> Iterator[Request]:
+        chunk = max(1, min(CHUNK_SAMPLES, CHUNK_WORDS // (length + self.cfg.pixel_words)))
         for begin in range(0, len(x), chunk):
             cut = slice(begin, begin + chunk)
-            part, part_seeds, tag = x if len(x) <= chunk else x[cut], all_seeds[cut], begin & 0xFF
+            part, part_seeds, tag = x if len(x) <= chunk else x[cut], seeds[cut], begin & 0xFF
             if isinstance(part, Events):
                 payload, lengths = part.words, np.diff(part.offsets)
             else:
-                payload, lengths = self._pixels(part), np.full(len(part), cfg.pixel_words, np.int64)
-            words = frames(opcode, part_seeds, payload, lengths, tag, labels[cut] if learns else None)
-            request = Request(words, opcode, part_seeds, length, tag)
-            parts.append(self._learn(request) if layers else self._exchange(request)[0])
-        answers = np.concatenate(parts) if parts else np.zeros((0, length), np.uint32)
-        output = self._output(answers, steps, recorded, learns, early_end)
+                payload, lengths = self._pixels(part), np.full(len(part), self.cfg.pixel_words, np.int64)
+            words = frames(opcode, part_seeds, payload, lengths, tag, None if labels is None else labels[cut])
+            yield Request(words, opcode, part_seeds, length, tag)
+
+    def _show(self, encoded: Encoded, layers: frozenset[int] = frozenset()) -> Output:
+        """Exchange chunk after chunk; `layers` learn, if there are any."""
+        self._loaded()
+        self._post_registers(encoded.settings)
+        parts = []
+        for request in encoded.requests:
+            parts.append(self._learn(request) if layers else self._exchange(request)[0])  # noqa: PERF401
+        answers = np.concatenate(parts) if parts else np.zeros((0, encoded.answer_length), np.uint32)
+        output = self._output(answers, encoded)
         self._count(output)
         return output
 
@@ -560,13 +744,7 @@ class Chip:
         return self._network
 
     def _layer(self, layer: int) -> int:
-        return self._integer("layer", layer, 0, len(self.cfg.neuron_layers) - 1)
-
-    @staticmethod
-    def _integer(name: str, value: Any, low: int, high: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-            raise UserError(f"{name} = {value!r}: must be an integer from {low} to {high}")
-        return int(value)
+        return integer("layer", layer, 0, len(self.cfg.neuron_layers) - 1)
 
     @staticmethod
     def _indices(**arrays: Any) -> list[NDArray[np.int64]]:
@@ -582,7 +760,7 @@ class Chip:
             raise NetworkError(f"update with shapes {shapes}: must be equal or broadcast to one shape") from None
 
     @staticmethod
-    def _recorded(record: Iterable[str], learns: bool) -> list[str]:
+    def _recorded(record: Iterable[str], learns: bool) -> tuple[str, ...]:
         """The streams asked for, in the order of the chip's answer."""
         chosen = (record,) if isinstance(record, str) else tuple(record)
         for item in chosen:
@@ -590,7 +768,7 @@ class Chip:
                 raise UserError(f"record = {item!r}: must be among {', '.join(RECORDS)}")
             if item == "gradient" and not learns:
                 raise UserError("record = 'gradient': only learn() has gradients, run() records raster and gate")
-        return [item for item in RECORDS if item in chosen]
+        return tuple(item for item in RECORDS if item in chosen)
 
     def _layers(self, layers: Iterable[int] | None) -> frozenset[int]:
         every = range(len(self.cfg.neuron_layers))
@@ -614,43 +792,16 @@ class Chip:
             raise UserError(f"labels holds values from {array.min()} to {array.max()}: {allowed}")
         return array.astype(np.uint32)
 
-    def _intensities(self, x: Any) -> NDArray[np.uint8]:
-        try:
-            array = np.asarray(x)
-        except ValueError:
-            raise UserError("x has rows of unequal length: must be (n_samples, n_in)") from None
-        if array.ndim == 1 and array.shape[0] == self.cfg.n_in:
-            array = array[None]
-        if array.ndim != 2 or array.shape[1] != self.cfg.n_in:
-            raise UserError(f"x has shape {array.shape}: must be (n_samples, {self.cfg.n_in})")
-        if array.dtype == np.uint8:
-            return array
-        if array.dtype.kind not in "iu":
-            raise UserError(f"x has type {array.dtype}: must be integers from 0 to 255, or Events")
-        if array.size and (array.min() < 0 or array.max() > 255):
-            raise UserError(f"x holds values from {array.min()} to {array.max()}: must be integers from 0 to 255")
-        return array.astype(np.uint8)
-
     def _pixels(self, x: NDArray[np.uint8]) -> NDArray[np.uint32]:
         padded = np.zeros((len(x), self.cfg.pixel_words * 4), np.uint8)
         padded[:, : self.cfg.n_in] = x
         return padded.reshape(-1).view("<u4").astype(np.uint32, copy=False)
 
-    @staticmethod
-    def _seeds(seeds: Any, n: int) -> NDArray[np.uint32]:
-        array = np.asarray(seeds)
-        if array.shape != (n,) or (n and array.dtype.kind not in "iu"):
-            raise UserError(f"seeds has type {array.dtype} and shape {array.shape}: must be integers ({n},)")
-        if n and (array.min() < 0 or array.max() > MASK):
-            raise UserError(f"seeds holds values from {array.min()} to {array.max()}: must be from 0 to {MASK}")
-        return array.astype(np.uint32)
-
     # ---- answers -----------------------------------------------------------------------------------------------
 
-    def _output(
-        self, answers: NDArray[np.uint32], steps: int, recorded: list[str], learned: bool, early_end: bool
-    ) -> Output:
-        cfg, n = self.cfg, len(answers)
+    def _output(self, answers: NDArray[np.uint32], encoded: Encoded) -> Output:
+        cfg, n, steps, recorded = self.cfg, len(answers), encoded.steps, encoded.record
+        learned = "LEARN_ENABLE" in encoded.settings
         plain = [item for item in recorded if item != "gradient"]
         streams: dict[str, list[NDArray[np.bool_]]] = {}
         # Of each step: raster and gate word by word, then, again word by word, positive and negative gradient spikes.
@@ -686,7 +837,7 @@ class Chip:
         for steps_of_layer in first:
             steps_of_layer[steps_of_layer == NO_SPIKE] = -1
         ran = np.full(n, steps, np.int64)
-        if early_end and not recorded:
+        if encoded.early_end and not recorded:
             fired = (first[-1] >= 0).all(axis=1)
             ran[fired] = first[-1][fired].max(axis=1) + 1
         counts = self._halves(neurons, 0)
@@ -764,15 +915,32 @@ class Chip:
         if pairs:
             self._post_scatter(np.array(pairs, np.int64))
 
-    def _post_synapses(self, memory: _Memory, elements: NDArray[np.int64]) -> None:
+    def _post_synapses(self, memory: _Memory, elements: NDArray[Any]) -> None:
+        """Post what differs from the shadow: one by one or, if that is shorter, in bulk."""
         known = self._shadow.synapses.get(memory.bulk)
         self._shadow.synapses[memory.bulk] = elements
-        if known is not None:
-            changed = np.flatnonzero(known != elements)
-            if 2 * len(changed) <= memory.words:
-                self._post_pairs(memory.single, changed, elements[changed])
-                return
-        self._post_range(memory.bulk, memory.pack(elements))
+        changed = None if known is None else np.flatnonzero(known != elements)
+        if changed is not None and not len(changed):
+            return
+        plane = self._plane if memory.binary else None
+        cuts, words = [], memory.words
+        if plane is not None:
+            cuts = plane.cuts(*(0, memory.size - 1) if changed is None else changed[[0, -1]].tolist())
+            words = sum(cut.words for cut in cuts)
+        if changed is not None and 2 * len(changed) <= words:
+            self._post_pairs(memory.single, changed, elements[changed])
+        elif plane is not None:
+            self._post_plane(memory, elements, cuts)
+        else:
+            self._post_range(memory.bulk, memory.pack(elements))
+
+    def _post_plane(self, memory: _Memory, elements: NDArray[np.bool_], cuts: list[_Cut]) -> None:
+        """Post frames that write rows of the bit plane; the last word of each is filled with what follows."""
+        matrices = [self._matrix(memory, elements, layer).reshape(-1) for layer in range(len(self.cfg.shapes))]
+        bits = np.concatenate([*matrices, np.zeros(LINK_BITS - 1, bool)])
+        for cut in cuts:
+            packed = np.packbits(bits[cut.start : cut.start + LINK_BITS * cut.words], bitorder="little")
+            self._posted.append((Opcode.PLANE, cut.row, packed.view("<u4").astype(np.uint32, copy=False)))
 
     def _post_neurons(self, region: Region, values: NDArray[np.int64]) -> None:
         known = self._shadow.neurons.get(region)
@@ -784,7 +952,7 @@ class Chip:
             self._post_pairs(region, changed, values[changed])
 
     def _post_changes(
-        self, region: Region, memory: NDArray[np.int64], elements: NDArray[np.int64], values: NDArray[np.int64]
+        self, region: Region, memory: NDArray[Any], elements: NDArray[np.int64], values: NDArray[Any]
     ) -> None:
         """Write to the shadow `memory` and post what this changed."""
         before = memory[elements]
@@ -792,9 +960,10 @@ class Chip:
         changed = np.unique(elements[before != memory[elements]])
         self._post_pairs(region, changed, memory[changed])
 
-    def _post_pairs(self, region: Region, elements: NDArray[np.int64], values: NDArray[np.int64]) -> None:
+    def _post_pairs(self, region: Region, elements: NDArray[np.int64], values: NDArray[Any]) -> None:
         if len(elements):
-            self._post_scatter(np.stack([int(region) << REGION_SHIFT | elements, values & MASK], axis=1).ravel())
+            words = values.astype(np.int64, copy=False) & MASK
+            self._post_scatter(np.stack([int(region) << REGION_SHIFT | elements, words], axis=1).ravel())
 
     def _post_scatter(self, pairs: NDArray[np.int64]) -> None:
         self._post(Opcode.SCATTER, 0, pairs, self.cfg.max_payload & ~1)
@@ -839,7 +1008,7 @@ class Chip:
     def _send(self, *requests: Request) -> list[NDArray[np.uint32]]:
         writes = []
         for opcode, address, payload in self._posted:
-            at = address if opcode == Opcode.WRITE else int(payload[0])
+            at = int(payload[0]) if opcode == Opcode.SCATTER else address
             writes.append(Request(frame(opcode, address, payload), opcode, np.array([at], np.uint32), 0))
         stream = self._backend.exchange(np.concatenate([request.words for request in (*writes, *requests)]))
         # Cleared only now: a backend that dies has not taken them.

@@ -43,6 +43,7 @@ SINGLES: dict[str, tuple[float, float, str]] = {
     "compression": (0.0, 1000.0, "k of the saturating transfer tanh(k w / full) * full / k of all synapses"),
     "threshold": (1.0, 31.0, "factor of all thresholds"),
     "threshold_spread": (0.0, 10.0, "standard deviation of the logarithm of each threshold's factor"),
+    "gaussian_threshold": (0.0, 10.0, "sd of a factor 1 + sd * N of each threshold, which may turn its sign"),
     "leak": (1.0, 63.0, "factor of all membrane decays"),
     "leak_spread": (0.0, 10.0, "standard deviation of the logarithm of each membrane decay's factor"),
     "noise": (0.0, 37000.0, "standard deviation of the membrane noise of each step, in units of the membrane"),
@@ -50,6 +51,9 @@ SINGLES: dict[str, tuple[float, float, str]] = {
     "jitter": (0.0, 9.18, "standard deviation of every arrival, in time steps; chips with delays only"),
 }
 """Distortions that can be set alone: neutral value, largest value, meaning. The smallest value is 0."""
+
+SYNAPSES = ("positive_gain", "negative_gain", "gain_spread", "gaussian_gain", "stuck", "compression")
+"""Those of :data:`SINGLES` that distort synapses; chips with binary weights have none of them."""
 
 GAIN_LIMIT = (1 << 13) - 1
 RATIO_LIMIT = (1 << 15) - 1
@@ -71,7 +75,10 @@ The largest values of :data:`SINGLES` are within the widths of the amplitudes: 1
 
 @dataclass(frozen=True)
 class DieTables:
-    """Link words of the die memories, int64, each in the order of its region; padding lanes are neutral."""
+    """Link words of the die memories, int64, each in the order of its region; padding lanes are neutral.
+
+    `synapse` and `bias` are empty for chips with binary weights, which have no such regions.
+    """
 
     synapse: NDArray[np.int64]
     neuron: NDArray[np.int64]
@@ -117,6 +124,9 @@ class Die:
     Amplitudes of noise are whole numbers on the chip: ``noise`` is rounded to multiples of 0.58, ``threshold_noise`` of
     0.00056, ``jitter`` of 0.036 steps. No arrival comes before its spike, so a delay shorter than the jitter grows on
     average; nor does one come later than the longest delay that the chip can hold.
+
+    On chips with binary weights synapses and biases are exact: of `level` only ``threshold`` and ``leak`` act, and
+    distortions of synapses among the singles are refused. A threshold's factor is kept within -32..32.
     """
 
     def __init__(self, seed: int = 0, level: float = 0.0, kinds: Iterable[str] | None = None, **singles: float) -> None:
@@ -209,24 +219,34 @@ class Die:
             raise DieError(
                 f"Die jitter = {jitter:g}: must be 0 on a chip without delays, or set ChipConfig.delay_slots"
             )
+        if not cfg.distorts_synapses:
+            exact = "on a chip with binary weights, whose synapses are exact"
+            for name in SYNAPSES:
+                value, neutral = self.singles.get(name, SINGLES[name][0]), SINGLES[name][0]
+                if value != neutral:
+                    raise DieError(f"Die {name} = {value:g}: must be {neutral:g} or left out {exact}")
+            if self.level and not self._scale("threshold") and not self._scale("leak"):
+                raise DieError(f"Die kinds = {self.kinds!r}: must hold threshold or leak {exact}")
 
     def tables(self, cfg: ChipConfig) -> DieTables:
         """The words to write into the die memories of the chip `cfg`; raises :class:`DieError` as :meth:`check`."""
         self.check(cfg)
         lanes = cfg.lanes
         neutral = _synapse_words(np.float64(1), np.float64(1), np.int64(0))
-        synapse = np.full(cfg.weight_depth * lanes, neutral, np.int64)
-        bias = np.full(cfg.neuron_depth * lanes, neutral, np.int64)
+        synapse = np.full(cfg.weight_depth * lanes * cfg.distorts_synapses, neutral, np.int64)
+        bias = np.full(cfg.neuron_depth * lanes * cfg.distorts_synapses, neutral, np.int64)
         neuron = np.full(cfg.neuron_depth * lanes, DIE_NEUTRAL_RATIO | DIE_NEUTRAL_RATIO << 16, np.int64)
         for layer, (n_pre, n_post) in enumerate(cfg.shapes):
+            at = cfg.neuron_base[layer] * lanes
+            neuron[at : at + n_post] = self._neurons(layer, n_post)
+            if not cfg.distorts_synapses:
+                continue
             words = cfg.words[layer] * lanes
             # The last row is the bias, a synapse of a source that always spikes.
             drawn = self._synapses(layer, n_pre + 1, n_post)
             start = cfg.weight_base[layer] * lanes
             synapse[start : start + n_pre * words].reshape(n_pre, words)[:, :n_post] = drawn[:-1]
-            start = cfg.neuron_base[layer] * lanes
-            bias[start : start + n_post] = drawn[-1]
-            neuron[start : start + n_post] = self._neurons(layer, n_post)
+            bias[at : at + n_post] = drawn[-1]
         return DieTables(synapse, neuron, bias, self._globals(cfg))
 
     def _generator(self, purpose: str, layer: int) -> np.random.Generator:
@@ -267,15 +287,18 @@ class Die:
             exponent += spread * self._generator(f"{kind}_spread", layer).standard_normal(size)
             return np.exp(exponent) * self.singles.get(kind, 1.0) * DIE_NEUTRAL_RATIO
 
-        threshold = np.rint(np.minimum(factor("threshold", 0.4), RATIO_LIMIT)).astype(np.int64)
+        sign = 1.0 + self.singles.get("gaussian_threshold", 0.0) * self._generator(
+            "gaussian_threshold", layer
+        ).standard_normal(size)
+        threshold = np.rint(np.clip(factor("threshold", 0.4) * sign, -RATIO_LIMIT, RATIO_LIMIT)).astype(np.int64)
         leak = np.rint(factor("leak", 0.5))
         if self._scale("leak") or "leak_spread" in self.singles:
             leak = np.clip(leak, *LEAK_RATIO_RANGE)
-        return threshold | leak.astype(np.int64) << 16
+        return threshold & 0xFFFF | leak.astype(np.int64) << 16
 
     def _globals(self, cfg: ChipConfig) -> NDArray[np.int64]:
         table = np.zeros(DIE_GLOBAL_SPACE, np.int64)
-        for index, k in enumerate(self._classes().tolist()):
+        for index, k in enumerate(self._classes().tolist() if cfg.distorts_synapses else ()):
             table[4 * index : 4 * index + 3] = transfer_lines(k, cfg.weight_bits)
         for name, (offset, unit) in AMPLITUDES.items():
             table[offset] = round(self.singles.get(name, 0.0) / unit)

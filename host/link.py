@@ -16,7 +16,7 @@ STATUS_TEXT = {
     Status.BAD_CRC: "the frame's CRC was wrong",
     Status.BAD_LENGTH: "the frame's length does not fit its header, its opcode or the receive buffer",
     Status.BAD_OPCODE: "there is no such opcode",
-    Status.BAD_ADDRESS: "there is no such region, or the range goes past its end",
+    Status.BAD_ADDRESS: "there is no such region or row, or the range goes past its end",
     Status.DENIED: "the region cannot be read, or the register or region cannot be written",
     Status.BAD_LABEL: "the label is no output neuron",
 }
@@ -98,6 +98,8 @@ def describe(opcode: int, address: int) -> str:
     name = Opcode(opcode).name if opcode in list(Opcode) else f"opcode 0x{opcode:02X}"
     if opcode in (Opcode.RUN, Opcode.LEARN):
         return f"{name} (seed 0x{address:08X})"
+    if opcode == Opcode.PLANE:
+        return f"{name} from row {address} on"
     region, offset = address >> REGION_SHIFT, address & ((1 << REGION_SHIFT) - 1)
     where = Region(region).name if region in list(Region) else f"region 0x{region:02X}"
     return f"{name} at {where} + 0x{offset:X}"

@@ -302,8 +302,9 @@ class Network:
         """Raise :class:`NetworkError` unless the chip `cfg` can hold this network exactly."""
         if self.layers != cfg.layers:
             raise NetworkError(f"the network has layers {self.layers}: must be the chip's {cfg.layers}")
+        for index, matrix in enumerate(self.weights):
+            check_weights(f"weights[{index}]", matrix, cfg)
         for name, arrays, (low, high) in (
-            ("weights", self.weights, cfg.weight_range),
             ("thresholds", self.thresholds, cfg.state_range),
             ("biases", self.biases, cfg.bias_range),
         ):
@@ -398,3 +399,14 @@ def check_range(what: str, values: NDArray[Any], low: int, high: int) -> None:
     """Raise :class:`NetworkError` unless all `values` lie in ``low..high``."""
     if values.size and (int(values.min()) < low or int(values.max()) > high):
         raise NetworkError(f"{what} holds values from {values.min()} to {values.max()}: must be from {low} to {high}")
+
+
+def check_weights(what: str, values: NDArray[Any], cfg: ChipConfig) -> None:
+    """Raise :class:`NetworkError` unless the chip `cfg` can hold all `values` as weights."""
+    if not cfg.binary_weights:
+        check_range(what, values, *cfg.weight_range)
+    elif (wrong := np.abs(values) != 1).any():
+        raise NetworkError(
+            f"{what} holds {values[wrong][0]}: must be -1 or 1 on a chip with binary weights "
+            f"(take the sign of real weights, that of 0 as 1)"
+        )
