@@ -21,20 +21,24 @@ def fits(cfg: ChipConfig, row: int, n_words: int) -> bool:
 
 
 def unpack(cfg: ChipConfig, row: int, words: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Elements of the weight memory whose rows, from `row` on, are complete in `words`, and the bit of each.
+    """Elements of the weight memory that the complete rows in `words`, from `row` on, write, and the bit of each.
 
-    Padding is not among them.
+    With them goes the padding of the link words that hold a row; its bits are 0.
     """
+    per_word = cfg.weights_per_link_word
     bits = np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").astype(np.int64)
-    elements, taken = [np.zeros(0, np.int64)], 0
+    elements, values, taken = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     for layer, (n_pre, n_post) in enumerate(cfg.shapes):
         first = max(row - cfg.source_base[layer], 0)
         last = min(n_pre, first + (len(bits) - taken) // n_post)
         if first < last:
             stride, start = cfg.words[layer] * cfg.lanes, cfg.weight_base[layer] * cfg.lanes
             starts = start + stride * np.arange(first, last)
-            elements.append((starts[:, None] + np.arange(n_post)).ravel())
-            taken += (last - first) * n_post
+            padding = -n_post % per_word
+            elements.append((starts[:, None] + np.arange(n_post + padding)).ravel())
+            rows = bits[taken : taken + (last - first) * n_post].reshape(-1, n_post)
+            values.append(np.pad(rows, ((0, 0), (0, padding))).ravel())
+            taken += rows.size
         if last < n_pre:
             break
-    return np.concatenate(elements), bits[:taken]
+    return np.concatenate(elements), np.concatenate(values)
