@@ -31,8 +31,12 @@ def test_register_manual_names_every_register_region_opcode_and_status(cfg: Chip
 
 @pytest.mark.parametrize(
     ("cfg", "bright", "cycles", "operations"),
-    [(ChipConfig((784, 128, 10), lanes=16), 100, 19168, 281600), (ChipConfig((30, 15, 2), lanes=8), 30, 1875, 9600)],
-    ids=["784-128-10", "30-15-2"],
+    [
+        (ChipConfig((784, 128, 10), lanes=16), 100, 19168, 281600),
+        (ChipConfig((30, 15, 2), lanes=8), 30, 1875, 9600),
+        (ChipConfig((784, 256), lanes=64, binary_weights=True), 100, 8352, 512000),
+    ],
+    ids=["784-128-10", "30-15-2", "784-256 binary"],
 )
 def test_worked_examples_of_the_cycle_model(cfg: ChipConfig, bright: int, cycles: int, operations: int) -> None:
     steps = 20
@@ -50,7 +54,8 @@ def test_worked_examples_of_the_cycle_model(cfg: ChipConfig, bright: int, cycles
     assert answer[1] == cycles
 
     layers = (bright, *cfg.neuron_layers)
-    work = [words * spikes + C_LAYER + C_DIE for words, spikes in zip(cfg.words, layers[:-1], strict=True)]
+    distortion = C_DIE if cfg.distorts_synapses else 0
+    work = [words * spikes + C_LAYER + distortion for words, spikes in zip(cfg.words, layers[:-1], strict=True)]
     assert cycles == cfg.pixel_words + cfg.in_words + C_ENC + steps * sum(work)
     assert operations == steps * sum(a * b for a, b in pairwise(layers))
     text = (FILE.parent / "cycles.md").read_text(encoding="utf-8")
