@@ -11,7 +11,7 @@ True
 
 from typing import TYPE_CHECKING, Any
 
-from host.chip import Chip, Output, Stats
+from host.chip import Chip, Encoded, Output, Stats
 from host.die import Die
 from host.events import Events, latency
 from host.network import Network
@@ -19,7 +19,7 @@ from host.network import Network
 if TYPE_CHECKING:
     from host.nir_io import export_nir, import_nir
 
-__all__ = ["Chip", "Die", "Events", "Network", "Output", "Stats", "export_nir", "import_nir", "latency"]
+__all__ = ["Chip", "Die", "Encoded", "Events", "Network", "Output", "Stats", "export_nir", "import_nir", "latency"]
 
 
 def __getattr__(name: str) -> Any:

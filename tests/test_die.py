@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from host import Chip, Die, Events, Network
-from host.die import KINDS, SINGLES, transfer_lines
+from host.die import KINDS, RATIO_LIMIT, SINGLES, SYNAPSES, transfer_lines
 from host.errors import DieError
 from rtl.config import ChipConfig
 from rtl.registers import DIE_UNLIMITED
@@ -123,6 +123,85 @@ def test_single_distortions() -> None:
     assert fields(Die.only(leak_spread=0.5))["leak"].std() > 0.2
     both = fields(Die(3, 1.0, kinds=("threshold",), threshold=2.0))["threshold"]
     assert both == pytest.approx(2 * fields(Die(3, 1.0, kinds=("threshold",)))["threshold"], abs=0.002)
+
+
+def test_thresholds_may_turn_their_sign() -> None:
+    wide = ChipConfig((1, 20_000), lanes=8)
+    got = fields(Die.only(seed=2, gaussian_threshold=4.0), wide)
+    assert got["threshold"].mean() == pytest.approx(1, abs=0.1)
+    assert got["threshold"].std() == pytest.approx(4, rel=0.02)
+    assert (got["threshold"] < 0).mean() == pytest.approx(0.401, abs=0.01)
+    assert (got["leak"] == 1).all()
+    extreme = fields(Die.only(seed=2, gaussian_threshold=10.0), wide)["threshold"]
+    assert -extreme.min() == extreme.max() == RATIO_LIMIT / 1024
+    both = fields(Die.only(seed=2, gaussian_threshold=4.0, threshold=0.5), wide)["threshold"]
+    assert both == pytest.approx(got["threshold"] / 2, abs=0.001)
+    assert (fields(Die.only(gaussian_threshold=0.0))["threshold"] == 1).all()
+
+
+def test_a_neuron_whose_threshold_turned_fires_at_rest() -> None:
+    cfg, die = ChipConfig((1, 64), lanes=16), Die.only(seed=1, gaussian_threshold=2.0)
+    with Chip(cfg, die=die) as chip:
+        chip.load(Network([np.zeros((1, 64), int)], thresholds=1000, reset="none"))
+        counts = chip.run([[0]], 10).counts[0][0]
+    below = fields(die, cfg)["threshold"] < 0
+    assert 10 < below.sum() < 30
+    assert np.array_equal(counts, 10 * below)
+
+
+BINARY = ChipConfig((60, 50, 10), lanes=32, state_bits=32, binary_weights=True)
+
+
+@pytest.mark.parametrize("die", [Die(3, 1.0), Die(3, 1.0, kinds=("threshold",)), Die.only(gaussian_threshold=4.0)])
+def test_dies_of_binary_chips_distort_neurons_alone(die: Die) -> None:
+    tables, ordinary = die.tables(BINARY), die.tables(ChipConfig((60, 50, 10), lanes=32, state_bits=32))
+    assert np.array_equal(tables.neuron, ordinary.neuron)
+    assert len(np.unique(tables.neuron)) > 20
+    assert tables.synapse.size == tables.bias.size == 0
+    assert not tables.globals.any()
+    network = Network(
+        [np.where(np.random.default_rng(layer).random(shape) < 0.5, -1, 1) for layer, shape in enumerate(BINARY.shapes)]
+    )
+    x = np.random.default_rng(5).integers(0, 256, (20, 60))
+    gains = Die(die.seed, die.level, tuple(kind for kind in die.kinds if kind in ("threshold", "leak")), **die.singles)
+    # Wider weights of the same values, which thresholds and leaks distort alike.
+    ordinary_chip = ChipConfig((60, 50, 10), lanes=32, state_bits=32, weight_bits=2)
+    outs = []
+    for cfg, each in ((BINARY, die), (ordinary_chip, gains), (BINARY, None)):
+        with Chip(cfg, die=each) as chip:
+            chip.load(network.replace(thresholds=200, shift=4))
+            outs.append(chip.run(x, 20))
+    for layer in range(2):
+        assert np.array_equal(outs[0].counts[layer], outs[1].counts[layer])
+        assert not np.array_equal(outs[0].counts[layer], outs[2].counts[layer])
+
+
+@pytest.mark.parametrize(
+    ("die", "message"),
+    [
+        (Die.only(positive_gain=0.25), "positive_gain = 0.25: must be 1 or left out on a chip with binary weights"),
+        (Die.only(negative_gain=2.0), "negative_gain = 2: must be 1 or left out"),
+        (Die.only(gain_spread=0.3), "gain_spread = 0.3: must be 0 or left out"),
+        (Die.only(gaussian_gain=0.3), "gaussian_gain = 0.3: must be 0 or left out"),
+        (Die.only(stuck=0.1), "stuck = 0.1: must be 0 or left out"),
+        (Die.only(compression=2.0), "compression = 2: must be 0 or left out"),
+        (Die(1, 0.5, kinds=("gain", "stuck")), r"kinds = \('gain', 'stuck'\): must hold threshold or leak on a chip"),
+        (Die.only(jitter=1.0), "jitter = 1: must be 0 on a chip without delays"),
+    ],
+)
+def test_what_binary_chips_cannot_have_is_refused_in_a_sentence(die: Die, message: str) -> None:
+    for refused in (lambda: die.tables(BINARY), lambda: Chip(BINARY, die=die)):
+        with pytest.raises(DieError, match=message) as caught:
+            refused()
+        assert "\n" not in str(caught.value)
+
+
+def test_binary_chips_take_neutral_distortions_of_synapses() -> None:
+    neutral = {name: SINGLES[name][0] for name in SYNAPSES}
+    for die in (Die.only(**neutral, noise=5, threshold_noise=0.1), Die(4, 0.0, kinds=("gain",)), Die(4, 0.0)):
+        Chip(BINARY, die=die).close()
+    with pytest.raises(DieError, match="die_tables = True"):
+        Chip(ChipConfig((2, 2), die_tables=False, binary_weights=True), die=Die(0, 1.0))
 
 
 def test_effect_of_gains_on_the_chip() -> None:
@@ -244,6 +323,7 @@ def test_description_and_json() -> None:
         ({"colour": 1.0}, "colour: must be among positive_gain"),
         ({"stuck": 1.5}, "stuck = 1.5: must be a number from 0 to 1"),
         ({"noise": True}, "noise = True"),
+        ({"gaussian_threshold": 11}, "gaussian_threshold = 11: must be a number from 0 to 10"),
         ({"threshold_noise": 0.6}, "threshold_noise = 0.6: must be a number from 0 to 0.575"),
         ({"jitter": 10}, "jitter = 10: must be a number from 0 to 9.18"),
         ({"jitter": float("nan")}, "jitter = nan: must be a number"),

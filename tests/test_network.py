@@ -117,6 +117,19 @@ def test_check_against_a_chip(changes: dict[str, Any], message: str) -> None:
         Network(**{"weights": W, **changes}).check(ChipConfig((3, 2, 2), state_bits=16))
 
 
+@pytest.mark.parametrize(("value", "at"), [(0, (0, 0)), (2, (2, 1)), (-2, (1, 0)), (127, (0, 1)), (-(1 << 31), (2, 0))])
+@pytest.mark.parametrize("layer", [0, 1])
+def test_binary_weights_are_nothing_but_one_and_minus_one(value: int, at: tuple[int, int], layer: int) -> None:
+    cfg = ChipConfig((3, 3, 2), binary_weights=True)
+    network = Network([np.where(np.eye(3), -1, 1), np.where(np.eye(3, 2), 1, -1)])
+    network.check(cfg)
+    network.weights[layer][at] = value
+    message = rf"weights\[{layer}\] holds {value}: must be -1 or 1 on a chip with binary weights .*, that of 0 as 1\)"
+    with pytest.raises(NetworkError, match=message) as caught:
+        network.check(cfg)
+    assert "\n" not in str(caught.value)
+
+
 LEARNING: dict[str, Any] = {
     "fire": ("stochastic", "winner"), "fire_bits": (9, 0), "noise": ["none", "gumbel"], "noise_shift": (0, 7),
     "gradient_bits": (6, 3), "rate": (65536, 1), "forward_shift": 2,
