@@ -151,6 +151,22 @@ def balanced_accuracy(counts: NDArray[Any], labels: IntArray, answered: NDArray[
     return float(np.mean([credit[labels == label].mean() for label in np.unique(labels)]))
 
 
+# ---- optimiser ------------------------------------------------------------------------------------------------------
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+"""Usual constants of Adam (Kingma and Ba 2015)."""
+
+
+def adam(
+    vector: FloatArray, moments: tuple[FloatArray, FloatArray], gradient: NDArray[Any], rate: Any, count: int
+) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+    """Parameters and moments after the update number `count` (from 1); `rate` is a number or one per parameter."""
+    first = BETA1 * moments[0] + (1 - BETA1) * gradient
+    second = BETA2 * moments[1] + (1 - BETA2) * gradient**2
+    scale = np.sqrt(second / (1 - BETA2**count)) + EPSILON
+    return vector - rate * first / (1 - BETA1**count) / scale, (first, second)
+
+
 # ---- the network as one parameter vector ----------------------------------------------------------------------------
 
 
@@ -308,17 +324,25 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
         require_number("timesteps", self.timesteps, 1, MAX_STEPS, integer=True)
         require_number("seed", self.seed, 0, 2**32 - 1, integer=True)
 
+    @property
+    def _cfg(self) -> ChipConfig:
+        """Sizes of the network."""
+        return self.chip.cfg
+
+    def _n_outputs(self, labels: ArrayLike) -> int:
+        """Number of classes, when these are all labels."""
+        return self._cfg.n_out
+
     def _inputs(self, X: Any) -> Samples:
         """Validated inputs."""
-        return check_inputs(X, self.chip.cfg.n_in)
+        return check_inputs(X, self._cfg.n_in)
 
     def _prepare(self, X: Any, y: ArrayLike) -> tuple[Samples, IntArray]:
         """Validated inputs and label indices; sets ``classes_`` and ``n_features_in_``."""
         self._check_common()
-        cfg = self.chip.cfg
         x = self._inputs(X)
-        classes, labels = check_labels(y, len(x), cfg.n_out)
-        self.classes_, self.n_features_in_ = classes, cfg.n_in
+        classes, labels = check_labels(y, len(x), self._n_outputs(y))
+        self.classes_, self.n_features_in_ = classes, self._cfg.n_in
         return x, labels
 
     def _known_labels(self, classes: ArrayLike, y: ArrayLike, n_samples: int) -> IntArray:
@@ -327,11 +351,11 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
         require(
             labels.shape == (n_samples,), f"Labels of shape {labels.shape}: must be ({n_samples},), one per sample."
         )
-        found, _ = check_labels(named, named.size, self.chip.cfg.n_out)
+        found, _ = check_labels(named, named.size, self._n_outputs(named))
         index = np.clip(np.searchsorted(found, labels), 0, len(found) - 1)
         for label in labels[found[index] != labels][:1].tolist():
             raise TrainingError(f"Label {label!r}: must be one of the classes {found.tolist()}.")
-        self.classes_, self.n_features_in_ = found, self.chip.cfg.n_in
+        self.classes_, self.n_features_in_ = found, self._cfg.n_in
         return index.astype(np.int64)
 
     def _validation(self, X_val: Any, y_val: ArrayLike | None) -> tuple[Any, IntArray] | None:
@@ -422,7 +446,7 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
         """What a checkpoint must agree on with the training that resumes it."""
         return {
             "trainer": type(self).__name__,
-            "config": self.chip.cfg.to_dict(),
+            "config": self._cfg.to_dict(),
             "params": {name: value for name, value in self._plain_params().items() if name not in self._free_on_resume},
             "data": fingerprint(*data),
         }
@@ -433,7 +457,7 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
     def _plain_params(self) -> dict[str, Any]:
         """Settings as they come back from JSON."""
         params = self.get_params(deep=False)
-        params.pop("chip")
+        params.pop("chip", None)
         return {name: _plain(value) for name, value in params.items()}
 
     def _check_resume(self, state: State, mine: dict[str, Any]) -> None:

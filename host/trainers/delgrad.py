@@ -33,6 +33,7 @@ from host.trainers.base import (
     IntArray,
     Progress,
     StopTraining,
+    adam,
     add_cost,
     check_inputs,
     chip_totals,
@@ -67,9 +68,6 @@ LOSSES: dict[str, Loss] = {"one-sided": one_sided, "two-sided": two_sided, "cros
 
 CLOSED_FORMS = {"lambert": (lambert, 1), "double": (double, 2)}
 """Closed forms and the ratio tau_m / tau_s that each is for."""
-
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-"""Constants of Adam (Kingma and Ba 2015)."""
 
 CLIP = 0.5
 """Largest derivative of a sample's loss by a weight of a neuron, else the neuron's error is scaled down."""
@@ -705,7 +703,8 @@ class _Worker:
         last = times[-1]
         loss, error = self.loss(np.where(last < 0, np.inf, last / self.steps_per_tau), labels, self.margin)
         gradient = self._gradient(course.vector, error, times)
-        vector, moments = _adam(course, gradient, self._rates(rates))
+        moments = (course.first, course.second)
+        vector, moments = adam(course.vector, moments, gradient, self._rates(rates), course.updates + 1)
         missing = [times_of_layer < 0 for times_of_layer in times[1:]]
         silent_labels = missing[-1][np.arange(len(labels)), labels]
         self._bump(vector, missing, np.bincount(labels[silent_labels], minlength=last.shape[1]))
@@ -748,15 +747,6 @@ class _Worker:
             else:
                 raised = BUMP_LABEL * silent_of_class / len(silent)
             vector[latent.weight_parts[layer]].reshape(latent.shapes[layer])[...] += raised
-
-
-def _adam(course: _Course, gradient: FloatArray, rates: FloatArray) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
-    """New parameters and moments after one step."""
-    first = BETA1 * course.first + (1 - BETA1) * gradient
-    second = BETA2 * course.second + (1 - BETA2) * gradient**2
-    count = course.updates + 1
-    scale = np.sqrt(second / (1 - BETA2**count)) + EPSILON
-    return course.vector - rates * first / (1 - BETA1**count) / scale, (first, second)
 
 
 class _Tally:
