@@ -358,7 +358,7 @@ class Chip:
     ChipMismatch
         If the chip has another configuration.
     DieError
-        If there is a die but no tables for it, or one with jitter but no delays.
+        If there is a die but no tables for it, or one with a distortion that this chip cannot have.
 
     Examples
     --------
@@ -422,6 +422,9 @@ class Chip:
     def load(self, network: Network) -> None:
         """Make `network` the chip's network; only what differs from the present one is sent.
 
+        Weights go one by one or in bulk, whichever is shorter; in bulk those of chips with binary weights are rows of
+        the bit plane, 32 weights a word.
+
         Raises
         ------
         NetworkError
@@ -471,7 +474,7 @@ class Chip:
             0 is the layer between the inputs and the first neurons.
         rows, cols, values
             Integers, or integer arrays of the same shape (or that broadcast to one). The last of several values for a
-            weight counts.
+            weight counts. Values are -1 and 1 on chips with binary weights.
 
         Raises
         ------

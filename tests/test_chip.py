@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,12 @@ LEARNING = ChipConfig((10, 7, 5, 3), lanes=4, weight_bits=6, learning=True)
 def random_network(cfg: ChipConfig = CFG, seed: int = 0, **constants: Any) -> Network:
     rng = np.random.default_rng(seed)
     low, high = cfg.weight_range
-    return Network(
-        weights=[rng.integers(low, high + 1, shape) for shape in cfg.shapes],
-        thresholds=[rng.integers(500, 5000, size) for size in cfg.neuron_layers],
-        biases=[rng.integers(-20, 20, size) for size in cfg.neuron_layers],
-        **constants,
-    )
+    options = {
+        "weights": [rng.integers(low, high + 1, shape) for shape in cfg.shapes],
+        "thresholds": [rng.integers(500, 5000, size) for size in cfg.neuron_layers],
+        "biases": [rng.integers(-20, 20, size) for size in cfg.neuron_layers],
+    }
+    return Network(**{**options, **constants})
 
 
 def images(n: int = 12, cfg: ChipConfig = CFG, seed: int = 1) -> np.ndarray:
@@ -187,6 +188,137 @@ def test_no_samples_give_empty_arrays(chip: Chip) -> None:
     assert out.counts[0].shape == (0, 7)
     assert out.raster[1].shape == (0, 5, 3)
     assert len(chip.run(Events([], []), 5).cycles) == 0
+
+
+# ---- samples encoded once ---------------------------------------------------------------------------------------
+
+
+PRESENTATIONS: list[tuple[str, Any, dict[str, Any]]] = [
+    ("rate", images(), {}),
+    ("bernoulli", images(), {"encoding": "bernoulli", "seed": 4, "record": ["raster", "gate"]}),
+    ("seeds", images(2), {"encoding": "bernoulli", "seeds": [7, 9], "record": "gate"}),
+    ("events", Events.from_dense(np.random.default_rng(2).random((6, 9, 10)) < 0.3), {"record": "raster"}),
+    ("early end", np.full((3, 10), 255), {"early_end": True}),
+    ("nothing", np.zeros((0, 10), np.uint8), {"record": "raster"}),
+]
+
+
+@pytest.mark.parametrize(("x", "options"), [row[1:] for row in PRESENTATIONS], ids=[row[0] for row in PRESENTATIONS])
+def test_encoded_samples_give_what_run_gives_for_every_network(x: Any, options: dict[str, Any]) -> None:
+    with Chip(CFG) as chip, Chip(CFG) as plain:
+        encoded = chip.encode(x, 9, **options)
+        assert len(encoded) == len(x)
+        assert encoded.steps == 9
+        for seed in range(3):
+            network = random_network(seed=seed, thresholds=600)
+            chip.load(network)
+            plain.load(network)
+            expected = plain.run(x, 9, **options)
+            assert equal(chip.run_encoded(encoded), expected)
+            # Whatever was shown between, and by any chip of the configuration.
+            chip.run(images(3), 5, encoding="bernoulli")
+            assert equal(chip.run_encoded(encoded), expected)
+            assert equal(plain.run_encoded(encoded), expected)
+        assert plain.stats.samples == 6 * len(x)
+
+
+def test_frames_of_encoded_samples_are_built_once(chip: Chip, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def counting(opcode: Opcode, seeds: np.ndarray, *rest: Any) -> np.ndarray:
+        built.append(len(seeds))
+        return frames(opcode, seeds, *rest)
+
+    monkeypatch.setattr("host.chip.frames", counting)
+    monkeypatch.setattr("host.chip.CHUNK_SAMPLES", 5)
+    encoded = chip.encode(images(12), 6)
+    assert built == [5, 5, 2]
+    first = chip.run_encoded(encoded)
+    assert equal(chip.run_encoded(encoded), first)
+    assert built == [5, 5, 2]
+    assert equal(chip.run(images(12), 6), first)
+    assert built == [5, 5, 2] * 2
+
+
+def test_run_builds_the_frames_of_one_exchange_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = []
+
+    class Watcher(Recorder):
+        def exchange(self, words: np.ndarray) -> np.ndarray:
+            log.append("sent")
+            return super().exchange(words)
+
+    def logged(*arguments: Any) -> np.ndarray:
+        log.append("built")
+        return frames(*arguments)
+
+    monkeypatch.setattr("host.chip.CHUNK_SAMPLES", 4)
+    monkeypatch.setattr("host.chip.frames", logged)
+    with Chip(CFG, backend=Watcher(CFG)) as chip:
+        chip.load(random_network())
+        log.clear()
+        chip.run(images(12), 5)
+    assert log == ["built", "sent"] * 3
+
+
+def test_encoded_samples_survive_a_dead_backend() -> None:
+    recorder = Recorder(CFG)
+    with Chip(CFG, backend=recorder) as chip:
+        encoded = chip.encode(images(), 8)
+        chip.load(random_network())
+        expected = chip.run_encoded(encoded)
+        recorder.deaths = 1
+        with pytest.warns(RuntimeWarning, match="killed by a test") as caught:
+            assert equal(chip.run_encoded(encoded), expected)
+        assert caught[0].filename == __file__
+
+
+def test_encoded_samples_of_another_chip_are_refused_in_a_sentence(chip: Chip) -> None:
+    with Chip(ChipConfig((10, 7, 3), lanes=8)) as other:
+        encoded = other.encode(images(), 5)
+    before = chip.stats.to_dict()
+    with pytest.raises(
+        UserError, match=r"encoded is for a chip .*lanes=8.*: must be made by encode\(\) of a chip .*lanes=4"
+    ):
+        chip.run_encoded(encoded)
+    with pytest.raises(UserError, match=r"encoded has type ndarray: must be what Chip.encode returns"):
+        chip.run_encoded(images())  # type: ignore[arg-type]
+    with pytest.raises(FrozenInstanceError):
+        encoded.cfg = CFG  # type: ignore[misc]
+    assert chip.stats.to_dict() == before
+    with Chip(CFG) as empty:
+        ready = empty.encode(images(), 5)
+        with pytest.raises(UserError, match="no network is loaded"):
+            empty.run_encoded(ready)
+
+
+BAD_SAMPLES: list[tuple[Any, dict[str, Any], str]] = [
+    (np.zeros((2, 11), int), {}, r"shape \(2, 11\): must be \(n_samples, 10\)"),
+    (np.zeros((2, 10)), {}, "float64: must be integers"),
+    (images(), {"steps": 0}, "steps = 0: must be an integer from 1 to 65534"),
+    (images(), {"seed": -1}, "seed = -1"),
+    (images(), {"seeds": [1]}, "seeds has type"),
+    (images(), {"encoding": "morse"}, "'morse': must be one of rate, bernoulli"),
+    (images(), {"record": "gradient"}, r"only learn\(\) has gradients"),
+    (images(), {"early_end": 1}, "early_end = 1: must be True or False"),
+    (Events([[5]], [[0]]), {}, "time step 5: must be below steps = 5"),
+    (
+        Events([np.arange(1100) // 10], [np.arange(1100) % 10]),
+        {"steps": 200},
+        "1100 events: the chip takes at most 1022",
+    ),
+]
+
+
+@pytest.mark.parametrize(("x", "options", "message"), BAD_SAMPLES)
+def test_wrong_samples_are_refused_in_a_sentence_when_they_are_encoded(
+    chip: Chip, x: Any, options: dict[str, Any], message: str
+) -> None:
+    arguments = {"steps": 5, **options}
+    for call in (chip.encode, chip.run):
+        with pytest.raises(UserError, match=message) as caught:
+            call(x, **arguments)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 5, 8, 10, 16])
