@@ -287,10 +287,9 @@ class Die:
             exponent += spread * self._generator(f"{kind}_spread", layer).standard_normal(size)
             return np.exp(exponent) * self.singles.get(kind, 1.0) * DIE_NEUTRAL_RATIO
 
-        sign = 1.0 + self.singles.get("gaussian_threshold", 0.0) * self._generator(
-            "gaussian_threshold", layer
-        ).standard_normal(size)
-        threshold = np.rint(np.clip(factor("threshold", 0.4) * sign, -RATIO_LIMIT, RATIO_LIMIT)).astype(np.int64)
+        normal = self._generator("gaussian_threshold", layer).standard_normal(size)
+        gain = factor("threshold", 0.4) * (1.0 + self.singles.get("gaussian_threshold", 0.0) * normal)
+        threshold = np.rint(np.clip(gain, -RATIO_LIMIT, RATIO_LIMIT)).astype(np.int64)
         leak = np.rint(factor("leak", 0.5))
         if self._scale("leak") or "leak_spread" in self.singles:
             leak = np.clip(leak, *LEAK_RATIO_RANGE)
