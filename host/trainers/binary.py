@@ -677,14 +677,13 @@ class BayesianBinary(ChipTrainer):
         require_number("sharpness", self.sharpness, 0, 1e6)
         self._prior()
 
-    def _prior(self) -> FloatArray:
-        """Natural parameters of the prior, one per synapse."""
-        n_layers = len(self._cfg.shapes)
+    def _prior(self) -> FloatArray | float:
+        """Natural parameters of the prior, one for all synapses or one for each."""
         alone = isinstance(self.prior, (int, float, np.number)) and not isinstance(self.prior, bool)
-        vector = self._per_synapse("Setting prior", [self.prior] * n_layers if alone else self.prior)
-        low, high = float(vector.min()), float(vector.max())
+        values = np.array(self.prior, float) if alone else self._per_synapse("Setting prior", self.prior)
+        low, high = float(values.min()), float(values.max())
         require(low > 0 and high < 1, f"Setting prior from {low:g} to {high:g}: must be probabilities between 0 and 1.")
-        return 0.5 * logit(vector)
+        return 0.5 * logit(values)
 
     def _rate(self) -> float:
         return float(self.rate)
