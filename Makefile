@@ -63,7 +63,7 @@ bench: $(READY) ## Speed and cost of simulated chip and golden model, measured s
 	$(BIN)/spikeloop bench $(ARGS)
 
 .PHONY: reproduce
-reproduce: $(READY) ## A published study on the simulated chip: SYSTEM=mh, ssnn-bp or delgrad [QUICK=1]
+reproduce: $(READY) ## A published study on the simulated chip: SYSTEM=mh, ssnn-bp, delgrad or bisnn [QUICK=1]
 	$(BIN)/spikeloop reproduce $(SYSTEM) $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 .PHONY: docs

@@ -15,6 +15,8 @@ STUDIES: dict[str, str] = {
     "mh": "host.reproduce.mh",
     "ssnn-bp": "host.reproduce.ssnn_bp",
     "delgrad": "host.reproduce.delgrad",
+    "bisnn": "host.reproduce.bisnn",
+    "bisnn": "host.reproduce.bisnn",
 }
 """Module of each study by the name of its system."""
 

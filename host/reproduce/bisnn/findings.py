@@ -1,0 +1,719 @@
+"""What the stored results say: the figures of all tables, and the claims and bars answered by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from host.reproduce.bisnn import settings as s
+from host.reproduce.bisnn.settings import ENSEMBLE, METHODS, MOONS, TEMPERED, Answer, Job, Plan, Setting
+from host.reproduce.cells import Result, summarise
+from host.reproduce.numbers import (
+    NEAR,
+    NOT_MEASURED,
+    SIGMAS,
+    WITHIN,
+    WORDS,
+    answered,
+    difference,
+    percent,
+    points,
+    verdict,
+)
+from host.reproduce.report import yes
+
+Results = Mapping[Job, Result]
+Runs = Mapping[int, Result]
+"""Results by seed: what the tables say about the data, and the scores of one answer."""
+
+ST, BAYES_MODE, BAYES, FLOAT = METHODS
+
+MEASURES = ("accuracy", "ece", "nll", "brier", "confidence")
+HALF = 0.5
+"""Share of the straight-through network's calibration error that the ensemble's may have, two moons with noise 0.25."""
+ALMOST = 0.01
+"""What it may have more on digits."""
+MOONS_ACCURACY = 0.993
+ST_ACCURACY, ENSEMBLE_ACCURACY = 0.97, 0.962
+AUROC = 0.93
+WORTH = 0.06
+"""What training in the loop should be worth over deployment on dies whose thresholds are off."""
+MNIST_LOSS = 0.02
+EXTRA_WORDS = 0.05
+OPERATIONS = 0.90
+
+BETTER, WORSE, SAME, ONE_SEED = "better", "worse", "no difference told", "one seed cannot tell"
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def flat(result: Result, name: str) -> Result:
+    """What a table needs of one answer of a result."""
+    return {key: value for key, value in result.items() if key != "answers"} | result["answers"][name]
+
+
+def runs(results: Results, jobs: Iterable[Job | None], name: str) -> dict[int, Result]:
+    """Results by seed of an answer, those that there are."""
+    return {
+        job.seed: flat(results[job], name)
+        for job in jobs
+        if job is not None and job in results and name in results[job]["answers"]
+    }
+
+
+def trainings(plan: Plan, results: Results, setting: Setting | None, name: str) -> dict[int, Result]:
+    """Results of a training by seed."""
+    if setting is None:
+        return {}
+    return runs(results, [s.train(setting, seed) for seed in range(max(plan.seeds, plan.mnist_seeds))], name)
+
+
+def pick(result: Any, path: Sequence[str]) -> float:
+    """A figure inside of a result."""
+    for name in path:
+        result = result[name]
+    return float(result)
+
+
+def summary(found: Runs) -> dict[str, Any]:
+    """What a table says about one answer of a network."""
+    one = next(iter(found.values()))
+
+    def over(*path: str) -> dict[str, float]:
+        return summarise(pick(each, path) for each in found.values())
+
+    def seeds(*path: str) -> list[float]:
+        return [pick(each, path) for _, each in sorted(found.items())]
+
+    return {name: over(name) for name in (*MEASURES, "temperature")} | {
+        "n_test": one["n_test"],
+        "n_train": one["n_train"],
+        "seeds": {name: seeds(name) for name in ("accuracy", "ece")},
+        "foreign": {
+            kind: {what: over("foreign", kind, what) for what in ("auroc", "confidence", "sure")}
+            | {"seeds": seeds("foreign", kind, "auroc")}
+            for kind in one["foreign"]
+        },
+        "bins": pooled([each["bins"] for each in found.values()]),
+    }
+
+
+def pooled(curves: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Reliability curve of several test sets together; ``None`` in bins without samples."""
+    found = []
+    for bins in zip(*curves, strict=True):
+        used = [each for each in bins if each["n"]]
+        n = sum(each["n"] for each in used)
+        means = {
+            name: float(sum(each["n"] * each[name] for each in used) / n) if n else None
+            for name in ("confidence", "accuracy")
+        }
+        found.append({"n": n} | means)
+    return found
+
+
+def gap(first: Runs, second: Runs, *path: str) -> dict[str, float] | None:
+    """Mean of a figure of `first` less that of `second` over the seeds that both have, and its standard error."""
+    seeds = sorted(set(first) & set(second))
+    if not seeds:
+        return None
+    found = summarise(pick(first[seed], path) - pick(second[seed], path) for seed in seeds)
+    return {name: found[name] for name in ("mean", "se", "n")}
+
+
+def gaps(first: Runs, second: Runs) -> dict[str, Any] | None:
+    """All figures of `first` less those of `second`; that of the accuracy is paired by test sample."""
+    if not set(first) & set(second):
+        return None
+    kinds = [kind for kind in next(iter(first.values()))["foreign"] if kind in next(iter(second.values()))["foreign"]]
+    return {"accuracy": difference(first, second)} | {
+        "ece": gap(first, second, "ece"),
+        "nll": gap(first, second, "nll"),
+        "auroc": {kind: gap(first, second, "foreign", kind, "auroc") for kind in kinds},
+    }
+
+
+def compared(found: Mapping[str, float] | None, sign: int = 1) -> str:
+    """What to call a difference of which a positive one is good if `sign` is 1, by two standard errors."""
+    if found is None:
+        return NOT_MEASURED
+    if found["n"] < 2:
+        return ONE_SEED
+    mean, margin = sign * found["mean"], SIGMAS * found["se"]
+    return BETTER if mean > margin else WORSE if mean < -margin else SAME
+
+
+def digest(plan: Plan, results: Results) -> dict[str, Any]:
+    """Everything the tables say, as far as there are results."""
+    found: dict[str, Any] = {
+        "selection": _selection(plan, results),
+        "moons": _moons(plan, results),
+        "digits": _digits(plan, results),
+        "tried": _tried(plan, results),
+        "readouts": _read_outs(plan, results),
+        "mismatch": _mismatch(plan, results),
+        "mnist": _compared(plan, results, plan.mnist, tempered=False),
+        "memory": _memory(plan, results),
+        "confirmation": _confirmation(plan, results),
+    }
+    return found | {"claims": claims(found), "bars": bars(found)}
+
+
+def _compared(
+    plan: Plan, results: Results, networks: Mapping[str, Setting], tempered: bool, **more: Any
+) -> list[dict[str, Any]]:
+    """All methods on one problem, each against the straight-through and the float network asked likewise."""
+    entries = []
+    for suffix in ("", TEMPERED) if tempered else ("",):
+        found = {
+            method: trainings(plan, results, networks.get(rule), answer.name + suffix)
+            for method, (rule, answer) in METHODS.items()
+        }
+        entries += [
+            {"method": method, "tempered": bool(suffix)} | more | summary(mine)
+            | {"minus_st": gaps(mine, found[ST]) if method != ST else None}
+            | {"minus_float": gaps(mine, found[FLOAT]) if method != FLOAT else None}
+            | {"training_seconds": summarise(each["training_seconds"] for each in mine.values())["mean"]}
+            for method, mine in found.items()
+            if mine
+        ]  # fmt: skip
+    return entries
+
+
+def _moons(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    entries = []
+    for noise in plan.noises:
+        for gradient in plan.gradients:
+            networks = {rule: plan.moons(noise, gradient, rule) for rule in plan.moon}
+            mine = _compared(plan, results, networks, tempered=False, noise=noise, gradient=gradient)
+            # Where the arrays of the maps are, of the first seed.
+            keys = {rule: s.train(setting, 0).key() for rule, setting in networks.items()}
+            entries += [
+                entry | {"map": {"key": keys[rule], "name": f"map_{answer.name}"}}
+                for entry in mine
+                for rule, answer in [METHODS[entry["method"]]]
+            ]
+    return entries
+
+
+def _digits(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    return _compared(plan, results, plan.digits, tempered=True)
+
+
+def _asked(plan: Plan, results: Results, setting: Setting, answer: Answer, suffix: str = "") -> dict[int, Result]:
+    """Results by seed of an answer, a usual one or one that is only tried."""
+    found = trainings(plan, results, setting, answer.name + suffix)
+    return found or runs(results, [s.tried(plan, setting, seed) for seed in range(plan.seeds)], answer.name + suffix)
+
+
+def _tried(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    """What was tried against the ensemble's under-confidence, each without and with a temperature."""
+    entries = []
+    straight = trainings(plan, results, plan.digits["st"], METHODS[ST][1].name)
+    raw = trainings(plan, results, plan.digits["bayes"], ENSEMBLE.name)
+    for attempt in plan.attempts:
+        setting = attempt.of(plan.digits["bayes"])
+        for suffix in ("", TEMPERED):
+            mine = _asked(plan, results, setting, attempt.answer, suffix)
+            if mine:
+                entries.append(
+                    {"name": attempt.name, "tempered": bool(suffix)} | summary(mine)
+                    | {"minus_st": gaps(mine, straight), "minus_raw": gaps(mine, raw) if mine != raw else None}
+                )  # fmt: skip
+    return entries
+
+
+def _read_outs(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    entries = []
+    for read_out in plan.read_outs:
+        for method, (rule, answer) in METHODS.items():
+            if rule == "float":
+                continue
+            mine = trainings(plan, results, plan.with_read_out(rule, read_out), answer.name)
+            usual = trainings(plan, results, plan.digits[rule], answer.name)
+            if mine:
+                entries.append(
+                    {"read_out": read_out, "method": method} | summary(mine)
+                    | {"minus_usual": gaps(mine, usual) if read_out != plan.digits[rule].read_out else None}
+                )  # fmt: skip
+    return entries
+
+
+def _mismatch(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    """Ideal chip, deployed on dies, and trained in the loop with each read-out."""
+    entries = []
+    for method, (rule, answer) in METHODS.items():
+        if rule == "float":
+            continue
+        ideal = trainings(plan, results, plan.digits[rule], answer.name)
+        deployed = runs(results, [s.deploy(plan, rule, seed) for seed in range(plan.seeds)], answer.name)
+        if not deployed:
+            continue
+        entry = {"method": method, "n_test": next(iter(deployed.values()))["n_test"], "loops": {}}
+        entry |= {"ideal": summary(ideal) if ideal else None, "deployed": summary(deployed)}
+        for read_out in plan.loops:
+            looped = trainings(plan, results, plan.off(rule, read_out), answer.name)
+            if looped:
+                entry["loops"][read_out] = summary(looped) | {"recovered": difference(looped, deployed)}
+        entries.append(entry)
+    return entries
+
+
+def _selection(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    """Validation scores of the grids; ``chosen`` is the setting that the study uses."""
+    entries = []
+    for grid in plan.grids:
+        answer = METHODS[BAYES if grid.rule == "bayes" else ST][1].name
+        rows = []
+        for value in grid.values:
+            jobs = [s.held(plan.varied(grid, value), seed) for seed in range(plan.grid_seeds)]
+            mine = runs(results, jobs, answer)
+            if mine:
+                chosen = value == getattr(plan.base(grid), grid.constant)
+                measures = {
+                    name: summarise(each[name] for each in mine.values()) for name in ("accuracy", "ece", "nll")
+                }
+                rows.append({"value": value, "chosen": chosen, "n": next(iter(mine.values()))["n_held"]} | measures)
+        if rows:
+            best = {
+                "accuracy": max(rows, key=lambda row: row["accuracy"]["mean"])["value"],
+                "nll": min(rows, key=lambda row: row["nll"]["mean"])["value"],
+            }
+            same = {"network": grid.network, "rule": grid.rule, "constant": grid.constant}
+            entries.append(same | {"rows": rows, "best": best})
+    return entries
+
+
+def _memory(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    """Bits of the weights, and the words of a load that were measured."""
+    entries = []
+    for job in s.loads(plan):
+        if job in results:
+            found = results[job]
+            entries.append(
+                {name: found[name] for name in ("layers", "synapses", "words", "least", "memory_bits", "equal")}
+                | {"dataset": job.setting.dataset, "extra": found["words"] / found["least"] - 1}
+            )
+    return entries
+
+
+def _confirmation(plan: Plan, results: Results) -> dict[str, Any]:
+    tests = []
+    for job in s.confirmed(plan):
+        if job in results:
+            found = results[job]
+            agrees = (
+                found["equal_outputs"]
+                and found["equal_probabilities"]
+                and found["different_counts"] == 0
+                and all(len(set(pair)) == 1 for pair in (*found["accuracy"].values(), found["cycles"], found["steps"]))
+            )
+            tests.append({"title": title(job), "agrees": agrees} | found)
+    repeats = []
+    for golden_job, sim_job in s.repeated(plan):
+        golden, sim = results.get(golden_job), results.get(sim_job)
+        if golden and sim:
+            # Equal as text, so that a missing figure equals a missing one.
+            equal = {
+                "weights": golden["weights"] == sim["weights"],
+                "history": str(golden["history"]) == str(sim["history"]),
+                "answers": golden["answers"] == sim["answers"],
+                "cost": golden["cost"] == sim["cost"],
+            }
+            cost = sim["cost"]
+            repeats.append(
+                {
+                    "title": title(golden_job),
+                    "epochs": golden_job.setting.epochs,
+                    "n_train": golden["n_train"],
+                    "accuracy": {name: [golden["answers"][name]["accuracy"], each["accuracy"]]
+                                 for name, each in sim["answers"].items()},
+                    "equal": equal,
+                    "agrees": all(equal.values()),
+                    "cycles_per_step": cost["cycles"] / cost["timesteps"],
+                    "cost": cost,
+                    "seconds": [golden["seconds"], sim["seconds"]],
+                }
+            )  # fmt: skip
+    rates = [results[job] for job in s.operations(plan) if job in results]
+    return {"tests": tests, "trainings": repeats, "operations": rates}
+
+
+def title(job: Job) -> str:
+    """A network in words."""
+    setting = job.setting
+    if setting.mismatch:
+        chip = f"trained on die {job.seed}"
+    else:
+        chip = f"ideal-trained, on die {job.seed}" if job.mismatch else "ideal chip"
+    return f"{problem(setting.dataset)}, {s.RULES[setting.rule]}, {chip}, seed {job.seed}"
+
+
+def problem(dataset: str) -> str:
+    """A data set in words."""
+    return MOONS.get(dataset, {"mnist": "MNIST"}.get(dataset, dataset))
+
+
+# ---- what it means --------------------------------------------------------------------------------------------------
+
+
+def conditions(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Entries of all methods by condition: problem, gradient, whether asked with a temperature."""
+    named: dict[str, dict[str, dict[str, Any]]] = {}
+    for entry in found["moons"]:
+        name = problem(entry["noise"]) + (", local losses" if entry["gradient"] == "local" else "")
+        named.setdefault(name, {})[entry["method"]] = entry
+    for dataset in ("digits", "mnist"):
+        for entry in found[dataset]:
+            name = problem(dataset) + (", all with temperature" if entry["tempered"] else "")
+            named.setdefault(name, {})[entry["method"]] = entry
+    return named
+
+
+def claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The paper's claims and ours, answered by the measured figures only: what is claimed, the answer, and why."""
+    named = conditions(found)
+    return [
+        _better(named),
+        _little_lost(named),
+        _foreign(named),
+        _under_confident(found["digits"], found["tried"]),
+        _in_the_loop(found["mismatch"]),
+        _read(found["readouts"]),
+    ]
+
+
+def figure(found: Mapping[str, float] | None, digits: int = 4) -> str:
+    """A difference of figures that are no shares, with its standard error."""
+    return "-" if found is None else f"{found['mean']:+.{digits}f} (se {found['se']:.{digits}f})"
+
+
+def _better(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    what = "The Bayesian rule is better than straight-through in accuracy and calibration"
+    lines, judged = [], {}
+    for name, methods in named.items():
+        for method in (BAYES, BAYES_MODE):
+            entry = methods.get(method)
+            if entry is None or entry["minus_st"] is None:
+                continue
+            minus = entry["minus_st"]
+            accuracy, ece, nll = compared(minus["accuracy"]), compared(minus["ece"], -1), compared(minus["nll"], -1)
+            if method == BAYES:
+                judged[name] = accuracy, ece
+            share = points(minus["accuracy"], entry["n_test"]) if minus["accuracy"] else "-"
+            lines.append(
+                f"{name.capitalize()}, {'ensemble' if method == BAYES else 'mode'} minus ST: accuracy {share}, "
+                f"**{accuracy}**; ECE {figure(minus['ece'])}, **{ece}**; NLL {figure(minus['nll'], 3)}, **{nll}**."
+            )
+    if not judged:
+        return answered(what, NOT_MEASURED, ["No ensemble has a straight-through network beside it."])
+    groups = {
+        "in both": [name for name, pair in judged.items() if pair == (BETTER, BETTER)],
+        "in calibration alone": [name for name, (a, e) in judged.items() if e == BETTER and a != BETTER],
+        "in accuracy alone": [name for name, (a, e) in judged.items() if a == BETTER and e != BETTER],
+    }
+    worse = {
+        "worse in accuracy": [name for name, (a, _) in judged.items() if a == WORSE],
+        "worse in calibration": [name for name, (_, e) in judged.items() if e == WORSE],
+    }
+    if len(groups["in both"]) == len(judged):
+        return answered(what, "yes", lines)
+    parts = [f"{how}: {_on(names)}" for how, names in groups.items() if names]
+    answer = "under conditions, the ensemble; " + "; ".join(parts) if parts else "no"
+    parts = [f"{how}: {_on(names)}" for how, names in worse.items() if names]
+    return answered(what, "; ".join([answer, *parts]), lines)
+
+
+def _on(names: Sequence[str]) -> str:
+    """Conditions as a list; they have commas of their own."""
+    return " / ".join(names)
+
+
+def _little_lost(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    what = "Binary weights lose little against full precision"
+    lines: list[str] = []
+    judged: dict[str, dict[str, str]] = {ST: {}, BAYES: {}}
+    for name, methods in named.items():
+        texts = []
+        for method in (ST, BAYES_MODE, BAYES):
+            entry = methods.get(method)
+            minus = entry["minus_float"] if entry else None
+            if entry is None or minus is None or minus["accuracy"] is None:
+                continue
+            word = verdict(minus["accuracy"])
+            if method in judged and not entry["tempered"]:
+                judged[method][name] = word
+            texts.append(f"{method} {points(minus['accuracy'], entry['n_test'])}, {WORDS[word]}, ECE "
+                         f"{figure(minus['ece'])}")  # fmt: skip
+        if texts:
+            lines.append(f"{name.capitalize()}, accuracy minus that of the float network: {'; '.join(texts)}.")
+    if not any(judged.values()):
+        return answered(what, NOT_MEASURED, ["No binary network has a float one beside it."])
+    answers = []
+    for method, words in judged.items():
+        if words:
+            lost = [name for name, word in words.items() if word not in WITHIN]
+            held = [name for name in words if name not in lost]
+            if not lost:
+                answers.append(f"{method}: yes, within {100 * NEAR:g} point everywhere")
+            elif not held:
+                answers.append(f"{method}: no, nowhere surely within {100 * NEAR:g} point")
+            else:
+                answers.append(f"{method}: within {100 * NEAR:g} point, but not surely on {_on(lost)}")
+    return answered(what, "; ".join(answers), lines)
+
+
+FOREIGN = {"noise": "uniform noise", "shuffled": "shuffled pixels", "far": "points far from the data"}
+"""Foreign inputs in words."""
+
+
+def _foreign(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    what = "The ensemble tells foreign inputs from known ones better than straight-through and float networks"
+    lines, judged = [], {}
+    for name, methods in named.items():
+        entry = methods.get(BAYES)
+        if entry is None or entry["tempered"] or not entry["minus_st"] or not entry["minus_float"]:
+            continue
+        for kind in entry["foreign"]:
+            st, full = (entry[against]["auroc"].get(kind) for against in ("minus_st", "minus_float"))
+            judged[f"{name}, {FOREIGN[kind]}"] = {compared(st), compared(full)}
+            mine = {method: each["foreign"][kind] for method, each in methods.items()}
+            lines.append(
+                f"{name.capitalize()}, {FOREIGN[kind]}: AUROC "
+                + ", ".join(f"{method} {each['auroc']['mean']:.3f}" for method, each in mine.items())
+                + f"; ensemble minus ST {figure(st, 3)}, **{compared(st)}**; minus float {figure(full, 3)}, "
+                f"**{compared(full)}**. Mean confidence: "
+                + ", ".join(f"{method} {each['confidence']['mean']:.2f}" for method, each in mine.items())
+                + "."
+            )
+    if not judged:
+        return answered(what, NOT_MEASURED, ["No ensemble was asked about foreign inputs yet."])
+    good = [name for name, words in judged.items() if words == {BETTER}]
+    answer = "yes" if len(good) == len(judged) else f"only on {_on(good)}" if good else "no as far as measured"
+    return answered(what, answer, lines)
+
+
+def final(digits: Sequence[Mapping[str, Any]], method: str = BAYES) -> Mapping[str, Any] | None:
+    """The answer of a method on digits that counts: of ensembles that with the temperature, if there is one."""
+    mine = {entry["tempered"]: entry for entry in digits if entry["method"] == method}
+    return mine.get(True, mine.get(False)) if method == BAYES else mine.get(False)
+
+
+def _under_confident(digits: Sequence[Mapping[str, Any]], tried: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    what = "The ensemble's under-confidence on digits can be closed"
+    straight = final(digits, ST)
+    if straight is None or not tried:
+        return answered(what, NOT_MEASURED, ["No ensemble has a straight-through network beside it."])
+    limit, n_test = straight["ece"]["mean"] + ALMOST, straight["n_test"]
+    raw = tried[0]
+    lines = [
+        f"ECE of the straight-through network {straight['ece']['mean']:.4f}, of the ensemble as it is "
+        f"{raw['ece']['mean']:.4f}; its confidence is {100 * raw['confidence']['mean']:.1f} % at an accuracy of "
+        f"{percent(raw['accuracy']['mean'], n_test)} %."
+    ]
+    for entry in tried:
+        noise = entry["foreign"].get("noise")
+        lines.append(
+            f"{name_of(entry)}: ECE {entry['ece']['mean']:.4f}, "
+            f"{'closes it' if entry['ece']['mean'] <= limit else 'does not'}; accuracy "
+            f"{percent(entry['accuracy']['mean'], n_test)} %"
+            + (f"; AUROC against noise {noise['auroc']['mean']:.3f}" if noise else "")
+            + (f"; exponent {entry['temperature']['mean']:.2f}" if entry["tempered"] else "")
+            + "."
+        )
+    good = [entry for entry in tried if entry["ece"]["mean"] <= limit]
+    if not good:
+        return answered(what, f"no: nothing brought the ECE to {limit:.4f}", lines)
+    if raw in good:
+        return answered(what, f"it is small as it is: {raw['ece']['mean']:.4f}, the limit is {limit:.4f}", lines)
+    without = [entry["name"] for entry in good if not entry["tempered"]]
+    scaled = [entry["name"] for entry in good if entry["tempered"]]
+    by = [f"without a temperature by {_on(without)}"] if without else []
+    by += [f"by a temperature in {len(scaled)} of {sum(entry['tempered'] for entry in tried)} cases"] if scaled else []
+    return answered(what, f"yes: {'; '.join(by)}", lines)
+
+
+def name_of(entry: Mapping[str, Any]) -> str:
+    """An attempt in words."""
+    return f"{entry['name']} and temperature" if entry["tempered"] else entry["name"]
+
+
+def _in_the_loop(mismatch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    what = f"Training in the loop recovers {100 * WORTH:g} points where thresholds are off"
+    entries = [entry for entry in mismatch if entry["loops"]]
+    if not entries:
+        return answered(what, NOT_MEASURED, ["No network learned in the loop on dies yet."])
+    lines, worth = [], {}
+    for entry in entries:
+        n_test, loops = entry["n_test"], entry["loops"]
+        ideal = f"{percent(entry['ideal']['accuracy']['mean'], n_test)} % on the ideal chip, " if entry["ideal"] else ""
+        lines.append(
+            f"{entry['method']}: {ideal}{percent(entry['deployed']['accuracy']['mean'], n_test)} % deployed (worst "
+            f"{percent(entry['deployed']['accuracy']['worst'], n_test)} %); in the loop "
+            + "; ".join(
+                f"{read_out} {percent(each['accuracy']['mean'], n_test)} %, {points(each['recovered'], n_test)} more"
+                for read_out, each in loops.items()
+            )
+            + "."
+        )
+        worth[entry["method"]] = max(each["recovered"]["mean"] for each in loops.values()) >= WORTH
+    good = [method for method, enough in worth.items() if enough]
+    answer = "yes" if len(good) == len(worth) else f"with {_on(good)}" if good else "no"
+    return answered(what, answer, lines)
+
+
+def _read(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    what = "Spike counts are all that the host needs to read"
+    mine = [entry for entry in entries if entry["read_out"] == "counts" and entry["minus_usual"]]
+    if not mine:
+        return answered(what, NOT_MEASURED, ["Networks that learned from counts have no others beside them."])
+    lines, fine = [], []
+    for entry in mine:
+        minus = entry["minus_usual"]
+        accuracy, ece = compared(minus["accuracy"]), compared(minus["ece"], -1)
+        lines.append(
+            f"{entry['method']}, counts minus rasters with gates: accuracy "
+            f"{points(minus['accuracy'], entry['n_test'])}, **{accuracy}**; ECE {figure(minus['ece'])}, **{ece}**."
+        )
+        if WORSE not in (accuracy, ece):
+            fine.append(entry["method"])
+    answer = "yes" if len(fine) == len(mine) else f"for {_on(fine)}, not for the others" if fine else "no"
+    return answered(what, answer, lines)
+
+
+# ---- bars -----------------------------------------------------------------------------------------------------------
+
+
+def bars(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What should be shown, each with yes or no, the figures and by how much."""
+    named = conditions(found)
+    noisy, quiet = (named.get(MOONS[name], {}) for name in ("moons-25", "moons-10"))
+    return [
+        *_moons_bars(noisy, quiet),
+        *_digits_bars(found["digits"]),
+        *_mismatch_bars(found["mismatch"]),
+        _mnist_bar(named.get(problem("mnist"), {})),
+        *_chip_bars(found["memory"], found["confirmation"]),
+    ]
+
+
+def bar(what: str, reached: bool | None = None, figures: str = "-", margin: str = "-") -> dict[str, str]:
+    """A line of the table."""
+    return {"bar": what, "answer": NOT_MEASURED if reached is None else yes(reached), "figures": figures,
+            "margin": margin}  # fmt: skip
+
+
+def _moons_bars(noisy: Mapping[str, Any], quiet: Mapping[str, Any]) -> list[dict[str, str]]:
+    half = f"{MOONS['moons-25'].capitalize()}: ECE of the ensemble at most {HALF:g} of that of ST"
+    above = f"{MOONS['moons-25'].capitalize()}: accuracy of the ensemble not below that of ST"
+    high = f"{MOONS['moons-10'].capitalize()}: all at least {100 * MOONS_ACCURACY:.1f} %"
+    lines = [bar(half), bar(above), bar(high)]
+    if ST in noisy and BAYES in noisy:
+        mine, straight = noisy[BAYES], noisy[ST]
+        a, b = mine["ece"]["mean"], straight["ece"]["mean"]
+        pairs = list(zip(mine["seeds"]["ece"], straight["seeds"]["ece"], strict=True))
+        seeds = sum(one <= HALF * other for one, other in pairs)
+        lines[0] = bar(
+            half, a <= HALF * b, f"{a:.4f} against {b:.4f}, in {seeds} of {len(pairs)} seeds", f"{a / b:.2f} of it"
+        )
+        minus = mine["minus_st"]["accuracy"]
+        shares = f"{percent(mine['accuracy']['mean'])} % against {percent(straight['accuracy']['mean'])} %"
+        lines[1] = bar(above, minus["mean"] >= 0, shares, f"{points(minus)} points")
+    if quiet:
+        worst = min(quiet.values(), key=lambda entry: entry["accuracy"]["mean"])
+        shares = ", ".join(f"{method} {percent(entry['accuracy']['mean'])}" for method, entry in quiet.items())
+        over = worst["accuracy"]["mean"] - MOONS_ACCURACY
+        lines[2] = bar(high, over >= 0, f"{shares} %", f"{100 * over:+.2f} points ({worst['method']})")
+    return lines
+
+
+def _digits_bars(digits: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    mine, straight, full = (final(digits, method) for method in (BAYES, ST, FLOAT))
+    lines = []
+    for what, entry, least in (("ST", straight, ST_ACCURACY), ("the ensemble", mine, ENSEMBLE_ACCURACY)):
+        text = f"Digits: accuracy of {what} at least {100 * least:.1f} %"
+        if entry is None:
+            lines.append(bar(text))
+        else:
+            mean = entry["accuracy"]["mean"]
+            lines.append(bar(text, mean >= least, f"{percent(mean, 597)} %", f"{100 * (mean - least):+.1f} points"))
+    text = f"Digits: AUROC of the ensemble against uniform noise at least {AUROC:g} and above ST and float"
+    if mine is None or straight is None or full is None:
+        lines.append(bar(text))
+    else:
+        a, b, c = (entry["foreign"]["noise"]["auroc"]["mean"] for entry in (mine, straight, full))
+        lines.append(
+            bar(text, a >= AUROC and a > max(b, c), f"{a:.3f}, ST {b:.3f}, float {c:.3f}",
+                f"{a - AUROC:+.3f}; {a - max(b, c):+.3f} above the better")
+        )  # fmt: skip
+    text = f"Digits: ECE of the ensemble at most that of ST + {ALMOST:g}"
+    if mine is None or straight is None:
+        lines.append(bar(text))
+    else:
+        a, b = mine["ece"]["mean"], straight["ece"]["mean"]
+        how = " with the temperature" if mine["tempered"] else ""
+        lines.append(bar(text, a <= b + ALMOST, f"{a:.4f}{how}, ST {b:.4f}", f"{b + ALMOST - a:.4f} below the limit"))
+    return lines
+
+
+def _mismatch_bars(mismatch: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    lines = []
+    for method in (ST, BAYES):
+        text = f"Thresholds off: in the loop at least {100 * WORTH:g} points above offline, {method}"
+        entry = next((entry for entry in mismatch if entry["method"] == method and entry["loops"]), None)
+        if entry is None:
+            lines.append(bar(text))
+            continue
+        n_test = entry["n_test"]
+        read_out, looped = next(iter(entry["loops"].items()))
+        shares = (
+            f"{percent(looped['accuracy']['mean'], n_test)} % ({read_out}) against "
+            f"{percent(entry['deployed']['accuracy']['mean'], n_test)} %"
+        )
+        recovered = looped["recovered"]
+        lines.append(bar(text, recovered["mean"] >= WORTH, shares, f"{points(recovered, n_test)} points"))
+    return lines
+
+
+def _mnist_bar(methods: Mapping[str, Any]) -> dict[str, str]:
+    text = f"MNIST: ST within {100 * MNIST_LOSS:g} points of the float network"
+    entry, full = methods.get(ST), methods.get(FLOAT)
+    minus = entry["minus_float"]["accuracy"] if entry and entry["minus_float"] else None
+    if entry is None or full is None or minus is None:
+        return bar(text)
+    shares = f"{percent(entry['accuracy']['mean'])} % against {percent(full['accuracy']['mean'])} %"
+    return bar(text, minus["mean"] >= -MNIST_LOSS, shares, f"{points(minus)} points")
+
+
+def _chip_bars(memory: Sequence[Mapping[str, Any]], confirmation: Mapping[str, Any]) -> list[dict[str, str]]:
+    load = f"A load of all weights takes synapses / 32 words plus at most {100 * EXTRA_WORDS:g} %"
+    once = "An ensemble's prediction encodes its inputs once"
+    rate = f"At least {OPERATIONS:.2f} synaptic operations per lane and clock cycle, {s.LANES} lanes, 784-256"
+    agree = "The simulated chip agrees with the golden model, tests and trainings"
+    lines = [bar(load), bar(once), bar(rate), bar(agree)]
+    if memory:
+        worst = max(memory, key=lambda entry: entry["extra"])
+        texts = [f"{shape(entry['layers'])}: {entry['words']:,} of {entry['least']:,}" for entry in memory]
+        good = worst["extra"] <= EXTRA_WORDS and all(entry["equal"] for entry in memory)
+        lines[0] = bar(load, good, "; ".join(texts), f"at most {100 * worst['extra']:+.1f} %")
+    tests, repeats = confirmation["tests"], confirmation["trainings"]
+    ensembles = [entry for entry in tests if ENSEMBLE.name in entry["accuracy"]]
+    if ensembles:
+        most = max(entry["most_encodings"] for entry in ensembles)
+        lines[1] = bar(once, most == 1, f"{most} for {s.MEMBERS} members", f"{len(ensembles)} ensembles")
+    for found in confirmation["operations"]:
+        reached = found["rate"] >= OPERATIONS and found["lanes"] == s.LANES
+        lines[2] = bar(rate, reached, f"{found['rate']:.3f} (samples alone {found['sample_rate']:.3f})",
+                       f"{found['rate'] - OPERATIONS:+.3f}")  # fmt: skip
+    if tests or repeats:
+        good = [entry["agrees"] for entry in (*tests, *repeats)]
+        networks = sum(entry["networks"] for entry in tests)
+        figures = f"{networks} networks of {len(tests)} trainings tested, {len(repeats)} trainings repeated"
+        lines[3] = bar(agree, all(good), figures, f"{sum(good)} of {len(good)}")
+    return lines
+
+
+def shape(layers: Sequence[int]) -> str:
+    """Sizes of the layers in short."""
+    return "-".join(map(str, layers))
