@@ -113,12 +113,11 @@ def refresh(
 
     Layer l begins at ``starts[l]``; `words` counts only if the synapses are `distorted`.
     """
-    layer = 0
+    layer, begin, end = 0, 0, 0
     for e in elements:
-        while e < starts[layer]:
-            layer -= 1
-        while layer + 1 < len(starts) and e >= starts[layer + 1]:
-            layer += 1
+        if not begin <= e < end:
+            layer = np.searchsorted(starts, e, side="right") - 1
+            begin, end = starts[layer], starts[layer + 1] if layer + 1 < len(starts) else len(weights)
         weight = weights[e] >> forward_shift[layer]
         value = synapse(weight, words[e], shift[layer], table) if distorted else weight << shift[layer]
         effective[e] = value

@@ -32,11 +32,11 @@ def encode_rate(
 ) -> int:
     """Deterministic rate code: the carry of an 8-bit accumulator. `lit` lists the inputs with an intensity."""
     n = 0
-    for k in range(n_lit):
+    for k in range(np.uint64(n_lit)):
         j = lit[k]
-        total = accumulator[k] + pixels[j]
+        total = accumulator[k] + pixels[np.uint64(j)]
         accumulator[k] = total & 0xFF
-        active[n] = j
+        active[np.uint64(n)] = j
         n += total >> 8
     return n
 

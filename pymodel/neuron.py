@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from pymodel.arith import decay, sat
 from pymodel.random import draw16
 
+BYTE_ROWS = 124
+"""Rows of -1 and +1 whose sum fits in a byte, a multiple of four."""
+
 
 @njit(nogil=True)
 def add_rows(
@@ -41,6 +44,45 @@ def add_rows(
         row = np.uint64(weight_base + sources[k] * stride)
         for i in range(n):
             total[i] += weights[row + i]
+
+
+@njit(nogil=True)
+def add_signs(
+    total: NDArray[np.int64],
+    bias: NDArray[np.int32],
+    base: np.uint64,
+    n: np.uint64,
+    signs: NDArray[np.int8],
+    weight_base: int,
+    stride: int,
+    sources: NDArray[np.int64],
+    n_sources: int,
+    shift: int,
+    some: NDArray[np.int8],
+) -> None:
+    """Like :func:`add_rows` for weights of -1 and +1; `some` holds sums of as many rows as a byte can count."""
+    for i in range(n):
+        total[i] = 0
+    for first in range(0, n_sources, BYTE_ROWS):
+        last = min(first + BYTE_ROWS, n_sources)
+        last_four = last - ((last - first) & 3)
+        for i in range(n):
+            some[i] = 0
+        for k in range(first, last_four, 4):
+            a = np.uint64(weight_base + sources[k] * stride)
+            b = np.uint64(weight_base + sources[k + 1] * stride)
+            c = np.uint64(weight_base + sources[k + 2] * stride)
+            d = np.uint64(weight_base + sources[k + 3] * stride)
+            for i in range(n):
+                some[i] += signs[a + i] + signs[b + i] + signs[c + i] + signs[d + i]
+        for k in range(last_four, last):
+            row = np.uint64(weight_base + sources[k] * stride)
+            for i in range(n):
+                some[i] += signs[row + i]
+        for i in range(n):
+            total[i] += some[i]
+    for i in range(n):
+        total[i] = bias[base + i] + (total[i] << shift)
 
 
 @njit(nogil=True)
@@ -94,24 +136,27 @@ def fire(
     stochastic: bool,
     draws: NDArray[np.int64],
     mask: int,
+    fires: NDArray[np.int64],
     fired: NDArray[np.int64],
 ) -> int:
-    """List the neurons of a layer that fire, ascending, and count their waiting times down; returns their number."""
-    n_fired = 0
+    """List the neurons of a layer that fire, ascending, and count their waiting times down; returns their number.
+
+    `fires` is overwritten.
+    """
     for i in range(n):
         k = base + i
-        blocked = waiting[k] > 0
-        if blocked:
-            waiting[k] -= 1
-        # Random numbers are not negative: stochastic neurons, too, need what is tested first.
-        if (
-            membrane[k] >= threshold[k]
-            and not blocked
-            and not (once and count[k] > 0)
-            and not (stochastic and membrane[k] - threshold[k] <= draw16(draws, i) & mask)
-        ):
-            fired[n_fired] = i
-            n_fired += 1
+        fires[i] = (membrane[k] >= threshold[k]) & (waiting[k] == 0) & ((once == 0) | (count[k] == 0))
+        waiting[k] -= waiting[k] > 0
+    if stochastic:
+        # Random numbers are not negative: stochastic neurons, too, need what was tested before.
+        for i in range(n):
+            k = base + i
+            fires[i] &= membrane[k] - threshold[k] > draw16(draws, i) & mask
+    # Without a branch: which way it went would be hard to predict.
+    n_fired = 0
+    for i in range(n):
+        fired[np.uint64(n_fired)] = i
+        n_fired += fires[i]
     return n_fired
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,25 +22,15 @@ def fits(cfg: ChipConfig, row: int, n_words: int) -> bool:
     return n_words == 0 or first_bit + WORD * (n_words - 1) < cfg.n_synapses
 
 
-def unpack(cfg: ChipConfig, row: int, words: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Elements of the weight memory that the complete rows in `words`, from `row` on, write, and the bit of each.
-
-    With them goes the padding of the link words that hold a row; its bits are 0.
-    """
-    per_word = cfg.weights_per_link_word
-    bits = np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").astype(np.int64)
-    elements, values, taken = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+def unpack(cfg: ChipConfig, row: int, words: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+    """Rows, from `row` on, that are complete in `words`: layer, first source, and bits ``(sources, n_post)``."""
+    bits = np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little")
     for layer, (n_pre, n_post) in enumerate(cfg.shapes):
         first = max(row - cfg.source_base[layer], 0)
-        last = min(n_pre, first + (len(bits) - taken) // n_post)
+        last = min(n_pre, first + len(bits) // n_post)
         if first < last:
-            stride, start = cfg.words[layer] * cfg.lanes, cfg.weight_base[layer] * cfg.lanes
-            starts = start + stride * np.arange(first, last)
-            padding = -n_post % per_word
-            elements.append((starts[:, None] + np.arange(n_post + padding)).ravel())
-            rows = bits[taken : taken + (last - first) * n_post].reshape(-1, n_post)
-            values.append(np.pad(rows, ((0, 0), (0, padding))).ravel())
-            taken += rows.size
+            taken = (last - first) * n_post
+            yield layer, first, bits[:taken].reshape(-1, n_post)
+            bits = bits[taken:]
         if last < n_pre:
             break
-    return np.concatenate(elements), np.concatenate(values)

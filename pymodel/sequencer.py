@@ -36,7 +36,7 @@ from pymodel.learning import (
     backward,
     choose_winner,
 )
-from pymodel.neuron import add_rows, fire, integrate, open_gates, reset_membrane
+from pymodel.neuron import add_rows, add_signs, fire, integrate, open_gates, reset_membrane
 from pymodel.random import DISCARDED_ROUNDS, DRAW_BITS, draw_words, seed_banks
 from pymodel.synapses import Synapses
 from rtl.config import ChipConfig
@@ -159,6 +159,27 @@ def mark_one(out: NDArray[np.uint32], position: int, pitch: int, lanes: int, i: 
 
 
 @njit(nogil=True)
+def mark_open(
+    out: NDArray[np.uint32],
+    position: int,
+    pitch: int,
+    lanes: int,
+    gates: NDArray[np.int64],
+    base: np.uint64,
+    n: np.uint64,
+) -> None:
+    """Set the bits of all open gates of a layer, a link word at a time."""
+    width = np.uint64(min(lanes, 32))
+    per_word = np.uint64(lanes) // width
+    for word in range((n + width - np.uint64(1)) // width):
+        first = word * width
+        bits = 0
+        for i in range(first, min(first + width, n)):
+            bits |= gates[base + i] << (i - first)
+        out[position + word // per_word * pitch + word % per_word] = np.uint32(bits)
+
+
+@njit(nogil=True)
 def mark(
     out: NDArray[np.uint32], position: int, pitch: int, lanes: int, listed: NDArray[np.int64], n_listed: int
 ) -> None:
@@ -178,8 +199,8 @@ def _kernel() -> Callable[..., int]:
     def run(
         begin, end, words, starts, lengths, seeds, labels, learn, sizes, n_words, weight_base, neuron_base, lanes, low,
         high, weight_low, weight_high, die_tables, learning, slots, steps, encoding, raster, gate, gradient, early_end,
-        amplitude, threshold_amplitude, jitter_amplitude, seeded, drawing, constants, weights, bias, settled_threshold,
-        leak, wide, stored, synapse_words, table, delays, thetas, neuron_words, costs,
+        amplitude, threshold_amplitude, jitter_amplitude, seeded, drawing, constants, weights, signs, bias,
+        settled_threshold, leak, wide, stored, synapse_words, table, delays, thetas, neuron_words, costs,
         out, tracing, trace,
     ):  # fmt: skip
         """Returns the number of steps that the last sample took."""
@@ -200,11 +221,13 @@ def _kernel() -> Callable[..., int]:
         accumulator = np.zeros(n_in, np.int64)
         sources = np.zeros(widest + 1, np.int64)
         fired = np.zeros(widest + 1, np.int64)
+        fires = np.zeros(widest, np.int64)
         # The sources of every layer, kept for the backward pass.
         spiking = np.zeros((n_layers, widest), np.int64)
         n_spiking = np.zeros(n_layers, np.int64)
         narrow_total = np.zeros(widest, np.int32)
         wide_total = np.zeros(widest, np.int64)
+        byte_total = np.zeros(widest, np.int8)
         disturbance = np.zeros(widest, np.int64)
         input_bank = np.zeros(generators, np.int64)
         core_bank = np.zeros(generators if die_tables else 0, np.int64)
@@ -242,11 +265,10 @@ def _kernel() -> Callable[..., int]:
             if encoding <= Encoding.BERNOULLI:
                 cycles += lengths[s]
                 unpack_pixels(words, starts[s], n_in, pixels)
+                accumulator[:] = RATE_START
                 for j in range(n_in):
-                    if pixels[j] != 0:
-                        lit[n_lit] = j
-                        accumulator[n_lit] = RATE_START
-                        n_lit += 1
+                    lit[n_lit] = j
+                    n_lit += pixels[j] != 0
             if seeded:
                 # No chip has both of the last two.
                 seed_banks(seeds[s], input_bank, core_bank, learning_bank, delay_bank)
@@ -319,6 +341,12 @@ def _kernel() -> Callable[..., int]:
                             )  # fmt: skip
                         collect(wide_total, bias, base, n, pending, np.uint64(t))
                         integrate(current, membrane, base, n, wide_total, decay_syn, leak, disturbance, low, high)
+                    elif len(signs) > 0:
+                        add_signs(
+                            wide_total, bias, base, n, signs, first_weight, stride, sources, n_sources,
+                            constants[SHIFT, layer], byte_total,
+                        )  # fmt: skip
+                        integrate(current, membrane, base, n, wide_total, decay_syn, leak, disturbance, low, high)
                     elif wide[layer]:
                         add_rows(wide_total, bias, base, n, weights, first_weight, stride, sources, n_sources)
                         integrate(current, membrane, base, n, wide_total, decay_syn, leak, disturbance, low, high)
@@ -351,7 +379,8 @@ def _kernel() -> Callable[..., int]:
                     else:
                         n_fired = fire(
                             membrane, threshold, waiting, count, base, n, constants[FIRE_ONCE, layer],
-                            constants[FIRE, layer] == Fire.STOCHASTIC, draws, constants[FIRE_MASK, layer], fired,
+                            constants[FIRE, layer] == Fire.STOCHASTIC, draws, constants[FIRE_MASK, layer], fires,
+                            fired,
                         )  # fmt: skip
                     reset, amount = constants[RESET, layer], constants[RESET_AMOUNT, layer]
                     for f in range(n_fired):
@@ -365,10 +394,7 @@ def _kernel() -> Callable[..., int]:
                     if raster:
                         mark(out[s], position, kinds * link_words, lanes, fired, n_fired)
                     if gate:
-                        offset = raster * link_words
-                        for i in range(size):
-                            if gates[base + np.uint64(i)]:
-                                mark_one(out[s], position + offset, kinds * link_words, lanes, i)
+                        mark_open(out[s], position + raster * link_words, kinds * link_words, lanes, gates, base, n)
                     if tracing:
                         for i in range(n):
                             trace[1, t, base + i] = membrane[base + i]
@@ -512,8 +538,8 @@ class Sequencer:
             samples.words, samples.starts, samples.lengths, samples.seeds, samples.labels, samples.learn, *self._shape,
             control.steps, control.encoding, int(control.raster), int(control.gate),
             bool(control.gradient and samples.learn), early_end, *amplitudes, bool(seeded), bool(drawing), constants,
-            memory.effective, memory.bias, memory.threshold, memory.leak, wide, memory.weights, memory.synapse_words,
-            memory.die_globals, memory.delays, memory.thetas, memory.neuron_words, self._costs,
+            memory.effective, memory.signs, memory.bias, memory.threshold, memory.leak, wide, memory.weights,
+            memory.synapse_words, memory.die_globals, memory.delays, memory.thetas, memory.neuron_words, self._costs,
         )  # fmt: skip
 
 

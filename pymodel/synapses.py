@@ -30,11 +30,13 @@ class Synapses:
     ----------
     effective
         int32, flat as the weight memory: ``effective[weight_base * lanes + j * words * lanes + i]`` is what a spike of
-        source j adds to neuron i.
+        source j adds to neuron i. Empty on chips with binary weights, as `weights` is.
     weights, synapse_words, die_globals
         int32 / int64 / int64: the stored weights, flat as `effective`, and regions DIE_SYNAPSE and DIE_GLOBAL, for the
         kernel, which changes `weights` and `effective` when it learns. There are no `synapse_words` on chips whose
         synapses are not distorted.
+    signs
+        int8, flat as the weight memory: the weights -1 and +1 of chips with binary weights; empty on others.
     delays
         uint16, flat as `effective`, also with one delay per source; empty on chips without delays.
     bias, threshold, leak
@@ -42,7 +44,7 @@ class Synapses:
     thetas, neuron_words
         int64, flat alike: stored thresholds and region DIE_NEURON, for thresholds that differ from sample to sample.
     bound
-        Per layer, at least the largest possible magnitude of a sum of all weights and the bias of a neuron.
+        Per layer, at least the largest possible magnitude of a sum of all effective weights and the bias of a neuron.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -51,8 +53,10 @@ class Synapses:
         self._layer_starts = np.array(cfg.weight_base, np.int64) * lanes
         self._neuron_layer = np.repeat(np.arange(n_layers), np.array(cfg.words) * lanes)
         self._fan_in = np.array(cfg.layers[:-1], np.int64)
-        n_weights, n_neurons = cfg.weight_depth * lanes, cfg.neuron_depth * lanes
-        self.weights = np.full(n_weights, int(cfg.binary_weights), np.int32)
+        n_synapses, n_neurons = cfg.weight_depth * lanes, cfg.neuron_depth * lanes
+        n_weights = 0 if cfg.binary_weights else n_synapses
+        self.weights = np.zeros(n_weights, np.int32)
+        self.signs = np.ones(n_synapses - n_weights, np.int8)
         self.delays = np.zeros(n_weights if cfg.delay_slots else 0, np.uint16)
         self._source_delays = np.zeros(cfg.delay_depth if cfg.axonal_delays else 0, np.uint16)
         self.thetas = np.zeros(n_neurons, np.int64)
@@ -65,11 +69,11 @@ class Synapses:
         self._shift = np.zeros(n_layers, np.int64)
         self._forward_shift = np.zeros(n_layers, np.int64)
         self._decay_mem = np.zeros(n_layers, np.int64)
-        self.effective = self.weights.copy()
+        self.effective = np.zeros(n_weights, np.int32)
         self.bias = np.zeros(n_neurons, np.int32)
         self.threshold = np.zeros(n_neurons, np.int64)
         self.leak = np.zeros(n_neurons, np.int64)
-        self._largest = np.full(n_layers, int(cfg.binary_weights), np.int64)
+        self._largest = np.zeros(n_layers, np.int64)
         self._reach: NDArray[np.int64] | None = None
         self._stale_synapses = self._stale_neurons = False
 
@@ -137,15 +141,18 @@ class Synapses:
 
     def write_plane(self, row: int, words: NDArray[np.int64]) -> None:
         """Write dense words of the bit plane from a row on, checked by :func:`pymodel.plane.fits`."""
-        self._store(*plane.unpack(self.cfg, row, words))
+        for layer, first, bits in plane.unpack(self.cfg, row, words):
+            sources, n_post = bits.shape
+            self._matrix(self.signs, layer)[first : first + sources, :n_post] = _signs(bits)
 
     def read(self, region: Region, start: int, count: int) -> NDArray[np.int64]:
         """Link words of a checked range of a readable memory region."""
         cfg = self.cfg
         if region == Region.WEIGHTS:
             per_word = cfg.weights_per_link_word
-            weights = self.weights[start * per_word : (start + count) * per_word]
-            return _pack(weights < 0 if cfg.binary_weights else weights, per_word, cfg.weight_bits)
+            part = slice(start * per_word, (start + count) * per_word)
+            fields = self.signs[part] < 0 if cfg.binary_weights else self.weights[part]
+            return _pack(fields, per_word, cfg.weight_bits)
         if region == Region.DELAYS:
             per_word = cfg.delays_per_link_word
             delays = self._source_delays if cfg.axonal_delays else self.delays
@@ -189,10 +196,10 @@ class Synapses:
     def _store(self, elements: NDArray[np.int64], fields: NDArray[np.int64]) -> None:
         """Write fields of weights, of which only the low `weight_bits` count."""
         if self.cfg.binary_weights:
-            self.weights[elements] = 1 - 2 * (fields & 1)
+            self.signs[elements] = _signs(fields & 1)
         else:
             self.weights[elements] = die.signed(fields, self.cfg.weight_bits)
-        self._refresh(elements)
+            self._refresh(elements)
 
     def _transfer(
         self,
@@ -220,13 +227,15 @@ class Synapses:
 
     def _spread(self, offsets: NDArray[np.int64]) -> None:
         """Give all synapses of these sources the delay that is stored for the source."""
-        cfg = self.cfg
-        for layer, (n_pre, _) in enumerate(cfg.shapes):
-            first, row = cfg.source_base[layer], cfg.words[layer] * cfg.lanes
+        for layer, (first, (n_pre, _)) in enumerate(zip(self.cfg.source_base, self.cfg.shapes, strict=True)):
             rows = offsets[(offsets >= first) & (offsets < first + n_pre)]
-            start = self._layer_starts[layer]
-            matrix = self.delays[start : start + n_pre * row].reshape(n_pre, row)
-            matrix[rows - first] = self._source_delays[rows, None]
+            self._matrix(self.delays, layer)[rows - first] = self._source_delays[rows, None]
+
+    def _matrix(self, memory: NDArray[Any], layer: int) -> NDArray[Any]:
+        """View ``(n_pre, n_post with padding)`` of one layer in a memory that is flat as the weights."""
+        cfg = self.cfg
+        start, n_pre, row = self._layer_starts[layer], cfg.layers[layer], cfg.words[layer] * cfg.lanes
+        return memory[start : start + n_pre * row].reshape(n_pre, row)
 
     def _refresh(self, elements: NDArray[np.int64]) -> None:
         """Recompute the effective weights of these elements, unless all of them are due anyway."""
@@ -246,6 +255,11 @@ class Synapses:
             self.leak = die.leaks(decay_mem, self.neuron_words)
         else:
             self.threshold, self.leak = self.thetas.copy(), decay_mem
+
+
+def _signs(bits: NDArray[Any]) -> NDArray[np.int8]:
+    """Weights of stored bits."""
+    return 1 - 2 * bits.astype(np.int8)
 
 
 def _unpack(

@@ -148,6 +148,30 @@ def test_bits_are_weights_in_both_regions() -> None:
     assert trace.after[:, :3].tolist() == [[-1, -1, -1], [-2, 0, 0]]
 
 
+@pytest.mark.parametrize("n_in", [1, 3, 4, 123, 124, 125, 127, 128, 129, 251, 700])
+def test_sums_of_many_equal_weights_are_exact(n_in: int) -> None:
+    cfg = ChipConfig((n_in, 2), lanes=4, binary_weights=True, die_tables=False)
+    setup = [
+        plane(0, dense([np.tile([1, -1], (n_in, 1))])),
+        make_frame(Opcode.WRITE, Region.THRESHOLD << 24, [1 << 20] * 4),
+        make_frame(Opcode.WRITE, Region.BIAS << 24, [5, 5]),
+        *write(cfg, STEPS=1, L0_SHIFT=1),
+    ]
+    answer = exchange(GoldenChip(cfg), *setup, make_frame(Opcode.RUN, 0, [0xFFFFFFFF] * cfg.pixel_words))[-1]
+    assert answer[-4::2] == [2 * (5 + n_in), 2 * (5 - n_in) & 0xFFFFFFFF]
+
+
+def test_sums_past_32_bits_saturate() -> None:
+    cfg = ChipConfig((65_535, 1), lanes=4, binary_weights=True, state_bits=32)
+    setup = [
+        make_frame(Opcode.WRITE, Region.THRESHOLD << 24, [(1 << 31) - 1]),
+        make_frame(Opcode.WRITE, Region.BIAS << 24, [0x7FFF]),
+        *write(cfg, STEPS=1, L0_SHIFT=15),
+    ]
+    answer = exchange(GoldenChip(cfg), *setup, make_frame(Opcode.RUN, 0, [0xFFFFFFFF] * cfg.pixel_words))[-1]
+    assert answer[-2:] == [(1 << 31) - 1, 0]
+
+
 # ---- frame PLANE ---------------------------------------------------------------------------------------------------
 
 
