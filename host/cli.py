@@ -110,13 +110,26 @@ def _run_spec(spec: Any, folder: Any, resume: Any, baselines: tuple[str, ...] | 
         with progress_bars() as watch:
             return train(spec, folder, resume=resume, baselines=baselines, watch=watch)
     except Interrupted as stop:
-        unit = {"ssnn-bp": "samples", "delgrad": "epochs"}.get(spec.trainer, "steps")
+        units = {"ssnn-bp": "samples", "delgrad": "epochs", "bisnn-st": "updates", "bisnn-bayes": "updates"}
+        unit = units.get(spec.trainer, "steps")
         errors.print(
             f"[yellow]Stopped[/] after {stop.step} of {stop.total} {unit}; go on with: "
             f"[bold]spikeloop train --resume {folder.path}[/]",
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
+
+
+def _calibration_table(calibration: dict[str, dict[str, float]]) -> Table:
+    """Accuracy and calibration by kind of prediction."""
+    table = Table(title="Calibration on the test set", title_justify="left", title_style="bold")
+    table.add_column("prediction")
+    for heading in ("accuracy", "ECE", "NLL", "Brier", "mean confidence"):
+        table.add_column(heading, justify="right")
+    for kind, found in calibration.items():
+        figures = (f"{found[name]:.3f}" for name in ("ece", "nll", "brier", "confidence"))
+        table.add_row(kind, f"{100 * found['accuracy']:.1f} %", *figures)
+    return table
 
 
 def _print_result(result: dict[str, Any], folder: Any) -> None:
@@ -132,6 +145,8 @@ def _print_result(result: dict[str, Any], folder: Any) -> None:
         singles = {name: size for name, size in die["severity"].items() if not name.startswith("level_")}
         where += "".join(f", {name} {size:g}" for name, size in singles.items())
     console.print(result_table(f"{result['dataset']} on {result['backend']}, {where}, seed {result['seed']}", rows))
+    if "calibration" in result:
+        console.print(_calibration_table(result["calibration"]))
     chip = result["chip"]
     console.print(
         f"Training used {chip['samples']:,} chip presentations, {chip['cycles']:,} clock cycles, "
@@ -149,7 +164,8 @@ Trainer = Annotated[
     str,
     typer.Option(
         help="mh (Metropolis-Hastings), surrogate (backpropagation on the host), ssnn-bp (backpropagation by spikes, "
-        "on the chip itself) or delgrad (weights and delays by exact gradients of spike times)."
+        "on the chip itself), delgrad (weights and delays by exact gradients of spike times), bisnn-st or bisnn-bayes "
+        "(weights of one bit, straight-through or drawn from a posterior)."
     ),
 ]
 Mode = Annotated[str, typer.Option(help="Of the surrogate trainer: ideal, domain-randomised, in-loop, in-loop-naive.")]
@@ -180,6 +196,13 @@ def _sizes(text: str, what: str = "Hidden layers") -> tuple[int, ...]:
         raise UserError(f"{what} {text!r}: must be sizes separated by commas, for example 30,15.") from None
 
 
+def _number_or_word(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
 def _distortions(given: list[str]) -> tuple[tuple[str, float], ...]:
     """Pairs of name and size from texts NAME=SIZE."""
     pairs = []
@@ -208,6 +231,9 @@ def _config(path: Path) -> ChipConfig:
     "\n\nExample: spikeloop train --trainer ssnn-bp --dataset digits --backend sim --epochs 10 --hidden 64"
     "\n\nExample: spikeloop train --trainer delgrad --delays synaptic --distort threshold_spread=0.13 "
     "--distort jitter=0.5"
+    "\n\nExample: spikeloop train --trainer bisnn-bayes --validation-size 200 --temperature validation"
+    "\n\nExample: spikeloop train --trainer bisnn-bayes --dataset moons-25 --train-size 200 --hidden 64,64 "
+    "--timesteps 50 --encoding bernoulli --batch-size 50 --epochs 200 --gain 10 --rate 0.03 --kappa 1000"
 )
 def train(
     trainer: Trainer = "mh",
@@ -215,8 +241,8 @@ def train(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Data set; `spikeloop datasets` lists them. Default: breast-cancer; ssnn-bp: digits; delgrad: "
-            "yin-yang."
+            help="Data set; `spikeloop datasets` lists them. Default: breast-cancer; ssnn-bp and bisnn: digits; "
+            "delgrad: yin-yang."
         ),
     ] = None,
     backend: BackendName = "sim",
@@ -225,18 +251,18 @@ def train(
     distort: Distort = None,
     seed: Seed = 0,
     train_size: Annotated[
-        int | None, typer.Option(help="Training samples. Default: 100; ssnn-bp and delgrad: all that there are.")
+        int | None, typer.Option(help="Training samples. Default: 100; ssnn-bp, delgrad, bisnn: all that there are.")
     ] = None,
     validation_size: Annotated[
         int,
         typer.Option(
-            help="Of ssnn-bp and delgrad: samples to hold back and measure after every epoch, from the official "
+            help="Of ssnn-bp, delgrad and bisnn: samples to hold back and measure after every epoch, from the official "
             "validation set if there is one. delgrad by itself takes all of that, or a tenth of the training samples."
         ),
     ] = 0,
     steps: Steps = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Presentations of the training set. Default: ssnn-bp 10, delgrad 50.")
+        int | None, typer.Option(help="Presentations of the training set. Default: ssnn-bp 10, delgrad 50, bisnn 60.")
     ] = None,
     delays: Annotated[
         str | None, typer.Option(help="Of delgrad: none, axonal, dendritic or synaptic. Default: axonal.")
@@ -246,20 +272,76 @@ def train(
     ] = None,
     timesteps: Annotated[
         int | None,
-        typer.Option(help="Time steps of one presentation; not of delgrad. Default: 32; ssnn-bp: 10."),
+        typer.Option(help="Time steps of one presentation; not of delgrad. Default: 32; ssnn-bp: 10; bisnn: 25."),
     ] = None,
     hidden: Annotated[
         str | None,
         typer.Option(
-            help="Hidden layers, for example 15 or 30,15; empty for none. Default: 15; ssnn-bp: 64; delgrad: 30."
+            help="Hidden layers, for example 15 or 30,15; empty for none. Default: 15; ssnn-bp: 64; delgrad: 30; "
+            "bisnn: 128. Those of bisnn are the whole chip: classes are read out of the last one on the host."
         ),
     ] = None,
     lanes: Annotated[
         int | None,
-        typer.Option(help="Synapses the chip handles in a clock cycle. Default: 8; ssnn-bp and delgrad: 16."),
+        typer.Option(
+            help="Synapses the chip handles in a clock cycle. Default: 8; ssnn-bp and delgrad: 16; bisnn: 64."
+        ),
     ] = None,
-    weight_bits: Annotated[int | None, typer.Option(help="Width of a weight. Default: 8; ssnn-bp: 10.")] = None,
-    read_out: Annotated[str, typer.Option(help="Of mh: best, vote, mean, last or map.")] = "best",
+    weight_bits: Annotated[
+        int | None, typer.Option(help="Width of a weight. Default: 8; ssnn-bp: 10; bisnn: always 1.")
+    ] = None,
+    read_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Of mh, the networks that predict: best, vote, mean, last or map. Of bisnn, what the host reads to "
+            "train: raster+gate (spikes and gates of all neurons), recompute (spikes; gates from the model of the "
+            "neuron) or counts (spikes in all). Default: best; bisnn: raster+gate."
+        ),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Of bisnn: samples of an update. Default: 64.")] = None,
+    gradient: Annotated[
+        str | None,
+        typer.Option(
+            help="Of bisnn: bptt (backpropagation through layers and time) or local (a loss for each layer). "
+            "Default: bptt."
+        ),
+    ] = None,
+    gain: Annotated[
+        float | None, typer.Option(help="Of bisnn: factor of the class scores. Default: 20; for two classes take 10.")
+    ] = None,
+    temperature: Annotated[
+        str | None,
+        typer.Option(
+            help="Of bisnn: exponent of the class probabilities; none, validation (the best one on the validation set) "
+            "or a number. Default: none."
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Of bisnn-bayes: step of the posterior, at the start. Default: 0.01.")
+    ] = None,
+    kappa: Annotated[
+        float | None, typer.Option(help="Of bisnn-bayes: weight of the data against the prior. Default: 5000.")
+    ] = None,
+    prior: Annotated[
+        float | None, typer.Option(help="Of bisnn-bayes: probability of a weight +1 without data. Default: 0.5.")
+    ] = None,
+    members: Annotated[
+        int | None, typer.Option(help="Of bisnn-bayes: networks that an ensemble draws. Default: 10.")
+    ] = None,
+    prediction: Annotated[
+        str | None,
+        typer.Option(
+            help="Of bisnn-bayes: ensemble, or mode (the most probable weights alone). Both are measured. "
+            "Default: ensemble."
+        ),
+    ] = None,
+    sharpness: Annotated[
+        float | None,
+        typer.Option(
+            help="Of bisnn-bayes: members are drawn from the posterior to this power; above 1 they differ less. "
+            "Default: 1."
+        ),
+    ] = None,
     start: Annotated[
         str, typer.Option(help="random, or backprop (begin with weights trained on the ideal model).")
     ] = "random",
@@ -278,7 +360,11 @@ def train(
     ] = None,
     baselines: Annotated[
         bool,
-        typer.Option("--baselines", help="Also train the backprop baselines; of ssnn-bp: an ordinary network."),
+        typer.Option(
+            "--baselines",
+            help="Also train the backprop baselines; of ssnn-bp and delgrad: an ordinary network; of bisnn: the same "
+            "network with real weights.",
+        ),
     ] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the interrupted training in this run folder.")] = None,
     out: Out = None,
@@ -288,6 +374,8 @@ def train(
     The trainers mh and surrogate change the weights from outside, after presenting samples to the chip. With ssnn-bp
     the chip is built with learning hardware and changes them itself, in every time step; the host sends labels along.
     delgrad codes samples in the times of spikes, builds a chip with delays, and trains both from first-spike times.
+    bisnn-st and bisnn-bayes build a chip whose weights are -1 or +1 and keep a real number for each on the host: one
+    whose sign is the weight, or one that says how probable +1 is. They report calibration as well.
     """
     from host.jobs import RunSpec, baselines_for
     from host.runs import RunFolder
@@ -324,6 +412,16 @@ def train(
                 prior_sd=prior_sd,
                 start_sd=start_sd,
                 read_out=read_out,
+                batch_size=batch_size,
+                gradient=gradient,
+                gain=gain,
+                temperature=_number_or_word(temperature),
+                rate=rate,
+                kappa=kappa,
+                prior=prior,
+                members=members,
+                prediction=prediction,
+                sharpness=sharpness,
                 encoding=encoding,
                 greedy=greedy,
                 remeasure=remeasure,
@@ -421,7 +519,7 @@ def evaluate(
     mismatch: Mismatch = None,
     distort: Distort = None,
 ) -> None:
-    """Measure the trained network of a run on its test set again, on the same or another die."""
+    """Measure the trained network of a run on its test set again, on the same or another die; also its ensemble."""
     from host.jobs import evaluate_run
     from host.runs import RunFolder
 
@@ -436,11 +534,13 @@ def evaluate(
                     ("test accuracy", f"{100 * found['accuracy']:.1f} %"),
                     ("balanced accuracy", f"{100 * found['balanced_accuracy']:.1f} %"),
                     ("test samples", str(found["samples"])),
-                    ("clock cycles of a sample", f"{found['cycles'] / found['samples']:,.0f}"),
+                    ("clock cycles of a presentation", f"{found['cycles'] / found['presentations']:,.0f}"),
                 ],
                 ("", ""),
             )
         )
+        if "calibration" in found:
+            console.print(_calibration_table(found["calibration"]))
 
 
 @app.command(epilog="Example: spikeloop datasets")
@@ -496,7 +596,10 @@ def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
         console.print(f"Report: {write_report(RunFolder.open(run))}", highlight=False, soft_wrap=True)
 
 
-@app.command(epilog="Example: spikeloop verilog --layers 30,15,2 --lanes 8 --name chip_30_15_2")
+@app.command(
+    epilog="Example: spikeloop verilog --layers 30,15,2 --lanes 8 --name chip_30_15_2"
+    "\n\nExample: spikeloop verilog --layers 784,256 --lanes 64 --binary-weights --name chip_784_256"
+)
 def verilog(
     layers: Annotated[str, typer.Option(help="Inputs, then neurons of each layer.")] = "30,15,2",
     lanes: Lanes = 8,
@@ -508,6 +611,9 @@ def verilog(
     delay_slots: DelaySlots = 0,
     axonal_delays: Annotated[
         bool, typer.Option("--axonal-delays", help="With delays: one of each source instead of one of each synapse.")
+    ] = False,
+    binary_weights: Annotated[
+        bool, typer.Option("--binary-weights", help="Weights of one bit, -1 or +1; leave --weight-bits out.")
     ] = False,
     config: Annotated[Path | None, typer.Option(help="Configuration as JSON instead of the options above.")] = None,
     name: Annotated[str, typer.Option(help="Top module and file name.")] = "spikeloop",
@@ -528,6 +634,7 @@ def verilog(
                 learning=learning,
                 delay_slots=delay_slots,
                 axonal_delays=axonal_delays,
+                binary_weights=binary_weights,
             )
         from rtl.verilog import generate
 
@@ -608,7 +715,7 @@ def export_nir(
 
 @app.command(epilog="Example: spikeloop reproduce mh --quick")
 def reproduce(
-    system: Annotated[str, typer.Argument(help="The study: mh, ssnn-bp or delgrad.")] = "mh",
+    system: Annotated[str, typer.Argument(help="The study: mh, ssnn-bp, delgrad or bisnn.")] = "mh",
     quick: Annotated[bool, typer.Option("--quick", help="A small honest subset in under three minutes.")] = False,
     jobs: Annotated[int, typer.Option(help="Processes; default: one per core.")] = 0,
     backend: Annotated[

@@ -13,31 +13,58 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from host import datasets
+from host import calibration, datasets
 from host.die import SINGLES, Die
 from host.errors import UserError
 from host.events import Events
 from host.runs import NETWORK, RunFolder, versions
 from host.trainers import (
+    BayesianBinary,
+    BinaryStraightThrough,
     CheckpointError,
     DelGrad,
+    FullPrecision,
     MetropolisHastings,
     Progress,
     SpikeBackprop,
     State,
     SurrogateGradient,
 )
-from host.trainers.base import ChipClassifier
+from host.trainers.base import ChipClassifier, add_cost, chip_totals
+from host.trainers.binary import GRADIENTS, PREDICTIONS
+from host.trainers.binary import READ_OUTS as BINARY_READ_OUTS
 from host.trainers.delgrad import DELAYS
 from host.trainers.spike_backprop import READ_OUTS as SPIKE_READ_OUTS
 from rtl.config import ChipConfig
 
-TRAINERS = ("mh", "surrogate", "ssnn-bp", "delgrad")
+TRAINERS = ("mh", "surrogate", "ssnn-bp", "delgrad", "bisnn-st", "bisnn-bayes")
+BINARY = ("bisnn-st", "bisnn-bayes")
+"""Trainers of chips with binary weights."""
+
+ON_EPOCHS = ("ssnn-bp", "delgrad", *BINARY)
+"""Trainers whose work is counted in epochs and that take a validation set."""
+
 MODES = ("ideal", "domain-randomised", "in-loop", "in-loop-naive")
 BACKENDS = ("golden", "sim")
 STARTS = ("random", "backprop")
 READ_OUTS = ("best", "vote", "mean", "last", "map")
 ENCODINGS = ("rate", "bernoulli", "events")
+
+BINARY_OPTIONS = ("batch_size", "gradient", "gain", "temperature")
+BAYES_OPTIONS = ("rate", "kappa", "prior", "members", "prediction", "sharpness")
+OPTIONS = {"bisnn-st": BINARY_OPTIONS, "bisnn-bayes": BINARY_OPTIONS + BAYES_OPTIONS}
+"""Further settings of a trainer, by the names of its constructor's arguments."""
+
+BINARY_USUAL: dict[str, Any] = {
+    "dataset": "digits",
+    "train_size": None,
+    "epochs": 60,
+    "timesteps": 25,
+    "hidden": (128,),
+    "lanes": 64,
+    "weight_bits": 1,
+    "read_out": "raster+gate",
+}
 
 USUAL: dict[str, dict[str, Any]] = {
     "ssnn-bp": {
@@ -56,6 +83,8 @@ USUAL: dict[str, dict[str, Any]] = {
         "hidden": (30,),
         "lanes": 16,
     },
+    "bisnn-st": BINARY_USUAL,
+    "bisnn-bayes": BINARY_USUAL,
 }
 """Settings of a trainer that differ from the defaults of :class:`RunSpec`."""
 
@@ -95,8 +124,9 @@ class RunSpec:
     `die` is the seed of the distorted die, `mismatch` its level and `distortions` are single ones by name
     (:data:`host.die.SINGLES`); without any of them the chip is ideal. `start` is "random", or "backprop": begin with
     weights that backpropagation found on the ideal model. `train_size` is ``None`` for the whole training pool.
-    `epochs` and `validation_size` are those of "ssnn-bp" and "delgrad", `steps` those of the others; `delays` and
-    `steps_per_tau` are those of "delgrad", whose time code leaves `timesteps` and `encoding` no meaning.
+    `epochs` and `validation_size` are those of :data:`ON_EPOCHS`, `steps` those of the others; `delays` and
+    `steps_per_tau` are those of "delgrad", whose time code leaves `timesteps` and `encoding` no meaning. `options` are
+    pairs of name and value, see :data:`OPTIONS`; what is left out is as the trainer has it.
     """
 
     trainer: str = "mh"
@@ -126,15 +156,17 @@ class RunSpec:
     remeasure: bool = False
     delays: str = "axonal"
     steps_per_tau: int = 50
+    options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "options", tuple((str(name), value) for name, value in self.options))
         object.__setattr__(self, "distortions", tuple((str(name), value) for name, value in self.distortions))
         allowed("trainer", self.trainer, TRAINERS)
         allowed("mode", self.mode, MODES)
         allowed("data set", self.dataset, tuple(datasets.REGISTRY))
         allowed("backend", self.backend, BACKENDS)
-        allowed("read-out", self.read_out, READ_OUTS)
+        allowed("read-out", self.read_out, tuple(BINARY_READ_OUTS) if self.trainer in BINARY else READ_OUTS)
         allowed("start", self.start, STARTS)
         allowed("encoding", self.encoding, ENCODINGS)
         names = [name for name, _ in self.distortions]
@@ -149,10 +181,11 @@ class RunSpec:
         allowed("kind of delays", self.delays, DELAYS)
         if self.trainer != "ssnn-bp" and self.encoding == "events":
             raise SpecError(f"Timed events: must be with the trainer ssnn-bp, not {self.trainer}.")
-        if self.trainer not in ("ssnn-bp", "delgrad") and self.validation_size:
-            raise SpecError(f"A validation set: must be with the trainer ssnn-bp or delgrad, not {self.trainer}.")
-        if self.trainer in ("ssnn-bp", "delgrad") and self.start != "random":
+        if self.trainer not in ON_EPOCHS and self.validation_size:
+            raise SpecError(f"A validation set: must be with the trainer {_either(ON_EPOCHS)}, not {self.trainer}.")
+        if self.trainer in ON_EPOCHS and self.start != "random":
             raise SpecError(f"Start {self.start!r}: must be 'random' with the trainer {self.trainer}.")
+        self._check_options()
         if self.mismatch is not None and not 0 <= self.mismatch <= 4:
             raise SpecError(f"Mismatch {self.mismatch!r}: must be a level from 0 to 4.")
         if self.die is not None and not 0 <= self.die < 2**32:
@@ -168,11 +201,39 @@ class RunSpec:
         if not 1 <= self.timesteps <= 65_534:
             raise SpecError(f"Time steps {self.timesteps!r}: must be from 1 to 65534.")
 
+    def _check_options(self) -> None:
+        for name, _ in self.options:
+            allowed("setting", name, BINARY_OPTIONS + BAYES_OPTIONS)
+            of = tuple(trainer for trainer, names in OPTIONS.items() if name in names)
+            if self.trainer not in of:
+                raise SpecError(f"Setting {name}: must be with the trainer {_either(of)}, not {self.trainer}.")
+        if self.trainer not in BINARY:
+            return
+        if self.weight_bits != 1:
+            raise SpecError(f"Weight bits {self.weight_bits!r}: must be 1 with the trainer {self.trainer}.")
+        if not self.hidden:
+            raise SpecError(
+                f"Hidden layers: must be one or more with the trainer {self.trainer}, the last for the read-out."
+            )
+        for name, choices in (("gradient", GRADIENTS), ("prediction", PREDICTIONS)):
+            for value in (value for option, value in self.options if option == name):
+                allowed(name, value, choices)
+        temperature = dict(self.options).get("temperature", "none")
+        if isinstance(temperature, str):
+            allowed("temperature", temperature, ("none", "validation"))
+        if temperature == "validation" and not self.validation_size:
+            raise SpecError("Temperature 'validation': must be with a validation set, so with a validation size.")
+
     @classmethod
     def usual(cls, trainer: str, **given: Any) -> RunSpec:
-        """A spec with the trainer's usual settings where none is given (``None`` counts as not given)."""
+        """A spec with the trainer's usual settings where none is given (``None`` counts as not given).
+
+        Names that are no field of a spec become `options`.
+        """
         given = {name: value for name, value in given.items() if value is not None}
-        return cls(**{**USUAL.get(trainer, {}), "trainer": trainer, **given})
+        known = {item.name for item in fields(cls)}
+        options = tuple((name, given.pop(name)) for name in sorted(set(given) - known))
+        return cls(**{**USUAL.get(trainer, {}), "trainer": trainer, "options": options, **given})
 
     @property
     def n_steps(self) -> int:
@@ -180,7 +241,8 @@ class RunSpec:
         return self.steps if self.steps is not None else {"mh": 3000, "surrogate": 400}[self.trainer]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"hidden": list(self.hidden), "distortions": [list(pair) for pair in self.distortions]}
+        pairs = {name: [list(pair) for pair in getattr(self, name)] for name in ("distortions", "options")}
+        return asdict(self) | {"hidden": list(self.hidden)} | pairs
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
@@ -214,8 +276,17 @@ class RunSpec:
     def config(self, split: datasets.Split) -> ChipConfig:
         """The chip: inputs and outputs from the data, hidden layers from the settings, learning and delays if needed.
 
-        A chip with one of these has tables of a die only if there is one, for it is large without.
+        A chip with one of these has tables of a die only if there is one, for it is large without. A chip with binary
+        weights has no outputs; its tables are small.
         """
+        if self.trainer in BINARY:
+            return ChipConfig(
+                layers=(split.n_features, *self.hidden),
+                lanes=self.lanes,
+                weight_bits=self.weight_bits,
+                state_bits=self.state_bits,
+                binary_weights=True,
+            )
         learning = self.trainer == "ssnn-bp"
         return ChipConfig(
             layers=(split.n_features, *self.hidden, split.n_classes),
@@ -244,7 +315,8 @@ class RunSpec:
             return None
         level = self.mismatch if self.mismatch is not None else 0.0 if self.distortions else 1.0
         singles: dict[str, Any] = dict(self.distortions)
-        return Die(seed=self.die or 0, level=level, **singles)
+        kinds = ("threshold", "leak") if self.trainer in BINARY else None
+        return Die(seed=self.die or 0, level=level, kinds=kinds, **singles)
 
     def make_trainer(self, chip: Any) -> ChipClassifier:
         if self.trainer == "ssnn-bp":
@@ -262,6 +334,9 @@ class RunSpec:
                 seed=self.seed,
                 **code,
             )
+        if self.trainer in BINARY:
+            kind = BinaryStraightThrough if self.trainer == "bisnn-st" else BayesianBinary
+            return kind(chip, self.epochs, **self.binary_settings)
         common: dict[str, Any] = {
             "beta": self.beta,
             "prior_sd": self.prior_sd,
@@ -281,6 +356,22 @@ class RunSpec:
             )
         level = 1.0 if self.mismatch is None else self.mismatch
         return SurrogateGradient(chip, self.mode, updates=self.n_steps, dies=level, **common)
+
+    @property
+    def binary_settings(self) -> dict[str, Any]:
+        """Arguments of the trainers of binary weights but for chip and epochs."""
+        return {
+            "read_out": self.read_out,
+            "timesteps": self.timesteps,
+            "encoding": self.encoding,
+            "seed": self.seed,
+            **dict(self.options),
+        }
+
+
+def _either(names: tuple[str, ...]) -> str:
+    """Names as a sentence lists them: "a, b or c"."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 class Interrupted(Exception):
@@ -377,14 +468,14 @@ def train(
             if spec.start == "backprop" and resume is None:
                 pretrained = replace(spec, trainer="surrogate", mode="ideal", steps=None, encoding="rate")
                 initial = pretrained.make_trainer(chip).fit(split.x_train, split.y_train).network_
-            extra = {"X_val": data.x_validation, "y_val": data.y_validation} if len(data.y_validation) else {}
-            trainer.fit(data.x_train, data.y_train, **extra, initial=initial, resume=resume, callback=callback)
+            _fit(trainer, data, initial=initial, resume=resume, callback=callback)
         except KeyboardInterrupt:
             save()
             raise
         save()
         wall = earlier + time.perf_counter() - started
-        test, balanced = trainer.evaluate(data.x_test, data.y_test)
+        probabilities = class_probabilities(trainer, data)
+        test, balanced = _accuracies(trainer, data, probabilities)
         train_accuracy, _ = trainer.evaluate(data.x_train, data.y_train)
         result: dict[str, Any] = {
             "system": spec.trainer,
@@ -407,9 +498,12 @@ def train(
             result["read_outs"] = read_outs(trainer, data)
         if isinstance(trainer, SpikeBackprop):
             result["read_outs"] = spike_read_outs(trainer, data)
+        if probabilities:
+            result["calibration"] = calibrations(probabilities, data)
+            result["temperature"] = trainer.temperature_
         for name in baselines:
             result["baselines"][name] = BASELINES[name](spec, split, chip, _named(watch, name))
-        evaluation = evaluation_arrays(trainer, chip, data, die)
+        evaluation = evaluation_arrays(trainer, chip, data, die, probabilities)
         trainer.network_.save(run.path / NETWORK)
         run.write_history(trainer.history_)
         run.write_evaluation(evaluation)
@@ -421,12 +515,20 @@ def train(
     return result
 
 
+def _fit(trainer: Any, data: Data, **settings: Any) -> None:
+    """Train on the data's training set; the validation set, if there is one, goes with it."""
+    extra = {"X_val": data.x_validation, "y_val": data.y_validation} if len(data.y_validation) else {}
+    trainer.fit(data.x_train, data.y_train, **extra, **settings)
+
+
 def title_of(spec: RunSpec) -> str:
     """What a progress bar calls the training."""
     names = {
         "mh": "MH in the loop",
         "ssnn-bp": "SSNN-BP on the chip",
         "delgrad": f"DelGrad in the loop, delays {spec.delays}",
+        "bisnn-st": "BiSNN in the loop, straight-through",
+        "bisnn-bayes": "BiSNN in the loop, Bayesian",
     }
     return names.get(spec.trainer, f"backprop, {spec.mode}")
 
@@ -457,12 +559,44 @@ def spike_read_outs(trainer: SpikeBackprop, data: Data) -> dict[str, float]:
     return found
 
 
-def evaluation_arrays(trainer: ChipClassifier, chip: Any, data: Data, die: Any) -> dict[str, NDArray[Any]]:
+def class_probabilities(trainer: ChipClassifier, data: Data) -> dict[str, NDArray[np.float64]]:
+    """Class probabilities (N, n_classes) of the test set by kind of prediction, that of the settings first.
+
+    Empty for trainers whose read-out says nothing about how sure it is.
+    """
+    if isinstance(trainer, BayesianBinary):
+        kinds = sorted(PREDICTIONS, key=lambda kind: kind != trainer.prediction)
+        return {kind: trainer.probabilities(data.x_test, prediction=kind) for kind in kinds}
+    return {"network": trainer.predict_proba(data.x_test)} if isinstance(trainer, BinaryStraightThrough) else {}
+
+
+def calibrations(probabilities: Mapping[str, NDArray[np.float64]], data: Data) -> dict[str, dict[str, float]]:
+    """Accuracy and calibration on the test set by kind of prediction."""
+    return {kind: calibration.measures(p, data.y_test) for kind, p in probabilities.items()}
+
+
+def _accuracies(
+    trainer: ChipClassifier, data: Data, probabilities: Mapping[str, NDArray[np.float64]]
+) -> tuple[float, float]:
+    """Accuracy and balanced accuracy on the test set, from the first of `probabilities` if there are some."""
+    if not probabilities:
+        return trainer.evaluate(data.x_test, data.y_test)
+    return trainer.accuracies(next(iter(probabilities.values())), data.y_test)
+
+
+def evaluation_arrays(
+    trainer: ChipClassifier, chip: Any, data: Data, die: Any, probabilities: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[Any]]:
     """What the report draws, so that it can be drawn again without the chip."""
+    predicted = next((trainer.decide(p) for p in probabilities.values()), None)
     arrays: dict[str, NDArray[Any]] = {
         "labels": data.y_test,
-        "predicted": trainer.decisions(data.x_test),
+        "predicted": trainer.decisions(data.x_test) if predicted is None else predicted,
     }
+    arrays |= {f"probabilities_{kind}": p for kind, p in probabilities.items()}
+    if isinstance(trainer, (BinaryStraightThrough, BayesianBinary)):
+        means = np.tanh if isinstance(trainer, BayesianBinary) else np.asarray
+        arrays |= {f"latent_{layer}": means(matrix) for layer, matrix in enumerate(trainer.latent_)}
     network = trainer.network_
     chip.load(network)
     # One sample of each class first, so that the rasters can be compared.
@@ -486,7 +620,8 @@ def evaluation_arrays(trainer: ChipClassifier, chip: Any, data: Data, die: Any) 
 def die_arrays(die: Any, cfg: ChipConfig) -> dict[str, NDArray[Any]]:
     """How far the die is from the ideal, for people to look at afterwards (the trainers never see it).
 
-    Gains of positive and negative weights (n_synapses,), factors of thresholds and membrane decays (n_neurons,).
+    Factors of thresholds and membrane decays (n_neurons,) and, where synapses can be distorted, gains of positive and
+    negative weights (n_synapses,).
     """
     if die is None:
         return {}
@@ -504,13 +639,14 @@ def die_arrays(die: Any, cfg: ChipConfig) -> dict[str, NDArray[Any]]:
         half = 1 << (bits - 1)
         return ((values & ((1 << bits) - 1)) ^ half) - half
 
-    synapses = real(tables.synapse, cfg.weight_base, tuple(pre for pre, _ in cfg.shapes))
     neurons = real(tables.neuron, cfg.neuron_base, (1,) * len(cfg.neuron_layers))
-    return {
+    found = {"die_threshold": signed(neurons, 16) / 1024.0, "die_leak": (neurons >> 16) / 1024.0}
+    if not cfg.distorts_synapses:
+        return found
+    synapses = real(tables.synapse, cfg.weight_base, tuple(pre for pre, _ in cfg.shapes))
+    return found | {
         "die_gain_positive": signed(synapses, 14) / 256.0,
         "die_gain_negative": signed(synapses >> 14, 14) / 256.0,
-        "die_threshold": signed(neurons, 16) / 1024.0,
-        "die_leak": (neurons >> 16) / 1024.0,
     }
 
 
@@ -552,12 +688,22 @@ def _backprop(mode: str) -> Callable[[RunSpec, datasets.Split, Any, Any], float]
     return run
 
 
+def _full_precision(spec: RunSpec, split: datasets.Split, chip: Any, watch: Any) -> float:
+    """The network of the binary trainers with real weights, same read-out and gradients, no chip."""
+    without = ("temperature", *BAYES_OPTIONS)
+    settings = {name: value for name, value in spec.binary_settings.items() if name not in without}
+    model = FullPrecision((split.n_features, *spec.hidden), spec.epochs, **settings)
+    model.fit(split.x_train, split.y_train, callback=watch)
+    return float(model.score(split.x_test, split.y_test))
+
+
 BASELINES: dict[str, Callable[[RunSpec, datasets.Split, Any, Any], float]] = {
     "backprop, ideal-trained, deployed": _backprop("ideal"),
     "backprop, domain-randomised": _backprop("domain-randomised"),
     "backprop, in the loop": _backprop("in-loop"),
     "backprop, in the loop, naive": _backprop("in-loop-naive"),
     "ANN of the same size": _ann,
+    "the same network, full precision": _full_precision,
     "logistic regression": _logistic,
     "majority class": _majority,
 }
@@ -575,6 +721,8 @@ def baselines_for(spec: RunSpec) -> tuple[str, ...]:
     """All baselines that make sense beside a training; a chip that learns is compared with networks off the chip."""
     if spec.trainer in ("ssnn-bp", "delgrad"):
         return ("ANN of the same size", *WITHOUT_CHIP)
+    if spec.trainer in BINARY:
+        return ("the same network, full precision", *WITHOUT_CHIP)
     return (*(name for name in BASELINES if name.startswith("backprop")), *WITHOUT_CHIP)
 
 
@@ -589,7 +737,11 @@ def evaluate_run(
     mismatch: float | None = None,
     distortions: tuple[tuple[str, float], ...] = (),
 ) -> dict[str, Any]:
-    """Measure a run's network on its test set again, by default on the backend and die of its training."""
+    """Measure a run's network on its test set again, by default on the backend and die of its training.
+
+    Trainers of binary weights are restored from the run's checkpoint, so that an ensemble is measured as one; an
+    exponent of their probabilities that comes from validation data is fitted anew, on the chip that is measured.
+    """
     from host.chip import Chip
     from host.network import Network
 
@@ -601,19 +753,30 @@ def evaluate_run(
         spec = replace(spec, die=die if die is not None else spec.die, mismatch=mismatch)
     if distortions:
         spec = replace(spec, distortions=distortions)
-    network = Network.load(run.path / NETWORK)
     split = spec.split()
     data = spec.samples(split)
+    found: dict[str, Any] = {}
     with Chip(spec.config(split), backend=spec.backend, die=spec.draw_die()) as chip:
-        chip.load(network)
         trainer = spec.make_trainer(chip)
-        out = trainer.present(data.x_test)
-        accuracy, balanced = trainer.accuracies(trainer.scores_of(out), data.y_test)
+        if spec.trainer in BINARY:
+            _fit(trainer, data, resume=run.read_checkpoint())
+            before = chip_totals(chip)
+            probabilities = class_probabilities(trainer, data)
+            accuracy, balanced = _accuracies(trainer, data, probabilities)
+            found["calibration"] = calibrations(probabilities, data)
+        else:
+            before = chip_totals(chip)
+            chip.load(Network.load(run.path / NETWORK))
+            scores = trainer.scores_of(trainer.present(data.x_test))
+            accuracy, balanced = trainer.accuracies(scores, data.y_test)
+        spent = add_cost(before, chip_totals(chip))
     return {
         "backend": spec.backend,
         "die": repr(spec.draw_die()) if spec.distorted else "ideal die",
         "accuracy": accuracy,
         "balanced_accuracy": balanced,
         "samples": len(data.y_test),
-        "cycles": int(out.cycles.sum()),
+        "presentations": spent["samples"],
+        "cycles": spent["cycles"],
+        **found,
     }

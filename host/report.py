@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from host import plots
+from host.calibration import reliability
 from host.files import write_atomically
 from host.runs import REPORT, RunFolder
 
@@ -26,15 +27,24 @@ def learning_curve(result: Mapping[str, Any], history: Arrays) -> Figure:
     """Learning curve of any trainer."""
     if "silent_labels" in history:
         return _curve_of_times(result, history)
+    if "firing" in history:
+        return _curve_of_losses(result, history)
     return _curve_of_epochs(result, history) if "epoch" in history else _curve_of_steps(result, history)
 
 
-def _accuracy_of_epochs(axis: Any, result: Mapping[str, Any], history: Arrays, right: Any, label: str) -> None:
+def _accuracy_of_epochs(
+    axis: Any,
+    result: Mapping[str, Any],
+    history: Arrays,
+    right: Any,
+    label: str,
+    validated: str = "validation_accuracy",
+) -> None:
     """Training, validation and, as a line, test accuracy; `right` is the training's in percent."""
     epochs, test = history["epoch"], 100 * result["accuracy"]["test"]
     axis.plot(epochs, right, "o-", color=plots.SKY, markersize=4, label=label)
     low = float(right.min())
-    validation = 100 * history["validation_accuracy"]
+    validation = 100 * history[validated]
     if np.isfinite(validation).any():
         axis.plot(epochs, validation, "s-", color=plots.BLUE, markersize=4, label="validation set")
         low = min(low, float(np.nanmin(validation)))
@@ -72,6 +82,25 @@ def _curve_of_times(result: Mapping[str, Any], history: Arrays) -> Figure:
     steps.set_ylim(0, 1.6 * float(history["steps"].max()))
     steps.grid(False)
     steps.spines["right"].set_visible(True)
+    return figure
+
+
+def _curve_of_losses(result: Mapping[str, Any], history: Arrays) -> Figure:
+    """Accuracy, loss and firing rate of each epoch."""
+    figure = plots.new_figure(7.2, 4.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    epochs, right = history["epoch"], 100 * history["accuracy_train"]
+    _accuracy_of_epochs(upper, result, history, right, "training, as it goes", "accuracy_validation")
+    lower.plot(epochs, history["loss"], "o-", color=plots.ORANGE, markersize=4)
+    lower.set_ylabel("cross-entropy\n(nats / sample)", color=plots.ORANGE)
+    lower.set_ylim(bottom=0)
+    _epoch_ticks(lower, epochs)
+    firing = lower.twinx()
+    firing.plot(epochs, 100 * history["firing"], color=plots.GREEN)
+    firing.set_ylabel("neurons that spike\nin a step (%)", color=plots.GREEN)
+    firing.set_ylim(0, 130 * float(history["firing"].max()) or 1)
+    firing.grid(False)
+    firing.spines["right"].set_visible(True)
     return figure
 
 
@@ -160,6 +189,8 @@ def spike_raster(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
         key=lambda name: int(name[7:]),
     )
     n_samples = len(labels)
+    # With binary weights classes have no neurons of their own.
+    outputs = layers[-1] if not result["config"].get("binary_weights") else None
     figure = plots.new_figure(7.2, 3.6)
     axes = figure.subplots(1, n_samples, sharey=True, squeeze=False)[0]
     for index, axis in enumerate(axes):
@@ -167,11 +198,11 @@ def spike_raster(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
         for depth, name in enumerate(layers):
             raster = evaluation[name][index]  # (T, n)
             steps, n = raster.shape
-            colour = plots.RED if depth == len(layers) - 1 else plots.BLUE
+            colour = plots.RED if name == outputs else plots.BLUE
             when, who = np.nonzero(raster)
             height = 0.8
             axis.vlines(when, offset + who - height / 2, offset + who + height / 2, color=colour, linewidth=1.4)
-            if depth == len(layers) - 1:
+            if name == outputs:
                 ticks += list(range(offset, offset + n))
                 tick_labels += [str(item) for item in names]
             else:
@@ -182,8 +213,12 @@ def spike_raster(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
         counts = evaluation[layers[-1]][index].sum(axis=0)
         winner = int(evaluation["raster_predicted"][index] if "raster_predicted" in evaluation else np.argmax(counts))
         right = winner == labels[index]
-        few = len(counts) <= 4
-        found = " : ".join(map(str, counts.tolist())) if few else f"{counts[winner]} of {counts.sum()} spikes"
+        if outputs is None:
+            found = f"{counts.sum()} spikes"
+        elif len(counts) <= 4:
+            found = " : ".join(map(str, counts.tolist()))
+        else:
+            found = f"{counts[winner]} of {counts.sum()} spikes"
         axis.set_title(
             f"sample {evaluation['raster_samples'][index]}: {names[labels[index]]}\n"
             f"{'read as' if right else 'MISREAD as'} {names[winner] if winner >= 0 else 'none'} ({found})",
@@ -192,7 +227,7 @@ def spike_raster(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
         )
         axis.set_xlim(-0.8, steps - 0.2)
         axis.set_ylim(-0.8, offset - 0.2)
-        axis.set_yticks(ticks, tick_labels if offset < 60 else ["" for _ in ticks])
+        axis.set_yticks(ticks, tick_labels if offset < 60 or outputs is None else ["" for _ in ticks])
         axis.tick_params(axis="y", length=0)
         axis.grid(False)
         axis.set_xlabel("time step")
@@ -233,13 +268,26 @@ def confusion(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
 
 
 def weight_histogram(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
-    """Distribution of the trained integer weights, layer by layer."""
+    """Distribution of the trained integer weights, layer by layer; of binary ones, what they are drawn from."""
+    if "latent_0" in evaluation:
+        return _latent_histogram(result, evaluation)
     limit = 1 << (int(result["config"]["weight_bits"]) - 1)
     figure = _histogram(evaluation, "weights_", np.linspace(-limit, limit, 33))
     axis = figure.axes[0]
     axis.set_xlabel("weight (integer units)")
     axis.set_ylabel("weights of the layer (%)")
     axis.set_title("Trained weights")
+    return figure
+
+
+def _latent_histogram(result: Mapping[str, Any], evaluation: Arrays) -> Figure:
+    """Distribution of the real number that stands behind every binary weight."""
+    figure = _histogram(evaluation, "latent_", np.linspace(-1, 1, 41), ".2f")
+    axis = figure.axes[0]
+    posterior = result["system"] == "bisnn-bayes"
+    axis.set_xlabel("posterior mean of a weight" if posterior else "real parameter, whose sign is the weight")
+    axis.set_ylabel("synapses of the layer (%)")
+    axis.set_title("Posterior means" if posterior else "Trained parameters")
     return figure
 
 
@@ -256,7 +304,7 @@ def delay_histogram(result: Mapping[str, Any], evaluation: Arrays) -> Figure | N
     return figure
 
 
-def _histogram(evaluation: Arrays, prefix: str, bins: NDArray[Any]) -> Figure:
+def _histogram(evaluation: Arrays, prefix: str, bins: NDArray[Any], digits: str = ".0f") -> Figure:
     """Distributions of the matrices of all layers."""
     figure = plots.new_figure(7.2, 2.9)
     axis = figure.subplots()
@@ -264,7 +312,7 @@ def _histogram(evaluation: Arrays, prefix: str, bins: NDArray[Any]) -> Figure:
         values = evaluation[name].ravel()
         colour = plots.PALETTE[index % len(plots.PALETTE)]
         shape = " x ".join(map(str, evaluation[name].shape))
-        label = f"layer {index + 1}: {shape}, sd {values.std():.0f}"
+        label = f"layer {index + 1}: {shape}, sd {values.std():{digits}}"
         parts = np.histogram(values, bins)[0] / len(values) * 100
         axis.stairs(parts, bins, fill=True, color=colour, alpha=0.25)
         axis.stairs(parts, bins, color=colour, linewidth=1.6, label=label)
@@ -277,8 +325,28 @@ def die_severity(evaluation: Arrays) -> Figure | None:
     """How the die distorts the chip: factors of gains, thresholds and leaks; ``None`` for the ideal chip."""
     if "die_threshold" not in evaluation:
         return None
-    figure = plots.new_figure(7.2, 2.9)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    synapses = "die_gain_positive" in evaluation
+    figure = plots.new_figure(7.2 if synapses else 3.6, 2.9)
+    *left, right = figure.subplots(1, 1 + synapses, width_ratios=(3, 2)[-1 - synapses :], squeeze=False)[0]
+    for axis in left:
+        _die_gains(axis, evaluation)
+    n = len(evaluation["die_threshold"])
+    order = np.arange(1, n + 1)
+    thresholds = np.sort(evaluation["die_threshold"])
+    right.plot(order, thresholds, "o", color=plots.GREEN, markersize=3.5, label="threshold")
+    right.plot(order, np.sort(evaluation["die_leak"]), "s", color=plots.PINK, markersize=3.5, label="membrane decay")
+    right.axhline(1, color=plots.GREY, linewidth=0.9, linestyle=":")
+    if thresholds[0] > 0:
+        right.set_yscale("log", base=2)
+    right.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    right.set_xlabel("neurons, sorted")
+    right.set_ylabel("factor (ideal: 1)")
+    right.legend(loc="upper left")
+    right.set_title("Die: neurons")
+    return figure
+
+
+def _die_gains(left: Any, evaluation: Arrays) -> None:
     edges = np.geomspace(1 / 16, 16, 33)
     for name, colour, label in (
         ("die_gain_positive", plots.BLUE, "positive weights"),
@@ -298,18 +366,16 @@ def die_severity(evaluation: Arrays) -> Figure | None:
     left.set_ylim(0, 1.35 * top)
     left.legend(loc="upper left")
     left.set_title("Die: synapses")
-    n = len(evaluation["die_threshold"])
-    order = np.arange(1, n + 1)
-    right.plot(order, np.sort(evaluation["die_threshold"]), "o", color=plots.GREEN, markersize=3.5, label="threshold")
-    right.plot(order, np.sort(evaluation["die_leak"]), "s", color=plots.PINK, markersize=3.5, label="membrane decay")
-    right.axhline(1, color=plots.GREY, linewidth=0.9, linestyle=":")
-    right.set_yscale("log", base=2)
-    right.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    right.set_xlabel("neurons, sorted")
-    right.set_ylabel("factor (ideal: 1)")
-    right.legend(loc="upper left")
-    right.set_title("Die: neurons")
-    return figure
+
+
+def reliability_of(evaluation: Arrays) -> Figure | None:
+    """Accuracy against confidence of each kind of prediction; ``None`` where there are no probabilities."""
+    curves = {
+        name.removeprefix("probabilities_"): reliability(p, evaluation["labels"])
+        for name, p in evaluation.items()
+        if name.startswith("probabilities_")
+    }
+    return plots.reliability_diagram(curves) if curves else None
 
 
 def comparison(result: Mapping[str, Any]) -> Figure:
@@ -341,6 +407,10 @@ def system_name(result: Mapping[str, Any]) -> str:
         return "SSNN-BP, learning on the chip"
     if result["system"] == "delgrad":
         return f"DelGrad, chip in the loop (delays: {settings.get('delays', '?')})"
+    if result["system"] == "bisnn-st":
+        return "BiSNN, straight-through, chip in the loop"
+    if result["system"] == "bisnn-bayes":
+        return f"BiSNN, Bayesian, chip in the loop ({next(iter(result['calibration']))})"
     return f"backprop, {settings.get('mode', '?')}"
 
 
@@ -357,6 +427,7 @@ def make_plots(run: RunFolder) -> dict[str, Path]:
             "weights": weight_histogram(result, evaluation),
             "delays": delay_histogram(result, evaluation),
             "die": die_severity(evaluation),
+            "reliability": reliability_of(evaluation),
         }
         for name, figure in figures.items():
             if figure is not None:
@@ -378,6 +449,7 @@ def write_report(run: RunFolder) -> Path:
         images=images,
         settings=result.get("settings", {}),
         read_outs=result.get("read_outs", {}),
+        calibration=result.get("calibration", {}),
         severity=(result["die"] or {}).get("severity", {}),
         wall=str(timedelta(seconds=round(result["wall_s"]))),
         per_sample=chip["cycles"] / chip["samples"] if chip["samples"] else None,

@@ -13,6 +13,7 @@ from host import cli, datasets, jobs
 from host.datasets import DatasetError
 from host.errors import ChipError
 from host.reproduce import cells, mh
+from rtl.config import ChipConfig
 
 runner = CliRunner()
 COMMANDS = (
@@ -79,11 +80,45 @@ def test_delays_trained_with_spike_times(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
 
 
+def test_binary_weights_with_calibration(tmp_path: Path) -> None:
+    run = tmp_path / "x"
+    arguments = ["train", "--trainer", "bisnn-bayes", "--backend", "golden", "--dataset", "moons-25", "--epochs", "2"]
+    arguments += ["--train-size", "60", "--validation-size", "20", "--temperature", "validation", "--hidden", "8,6"]
+    arguments += ["--timesteps", "10", "--batch-size", "20", "--members", "2", "--gradient", "local", "--kappa", "500"]
+    result = runner.invoke(cli.app, [*arguments, "--prediction", "mode", "--out", str(run)])
+    assert result.exit_code == 0, result.output
+    assert "BiSNN, Bayesian, chip in the loop (mode)" in result.output
+    assert "Calibration on the test set" in result.output
+    assert result.output.index("mode ") < result.output.index("ensemble ")
+    found = json.loads((run / "result.json").read_text())
+    assert found["config"]["layers"] == [20, 8, 6]
+    assert found["config"]["weight_bits"] == 1
+    assert dict(found["settings"]["options"]) == {
+        "batch_size": 20, "gradient": "local", "kappa": 500.0, "members": 2, "prediction": "mode",
+        "temperature": "validation",
+    }  # fmt: skip
+    for arguments in (["evaluate", str(run)], ["report", str(run)], ["train", "--resume", str(run)]):
+        result = runner.invoke(cli.app, arguments)
+        assert result.exit_code == 0, result.output
+        assert ("Brier" in result.output) == (arguments[0] != "report")
+    after = json.loads((run / "result.json").read_text())
+    assert {**after, "wall_s": 0} == {**found, "wall_s": 0}
+
+
 def test_baseline() -> None:
     result = runner.invoke(cli.app, ["baseline", "--train-size", "100", "--hidden", "8,6", "--epochs", "2"])
     assert result.exit_code == 0, result.output
     assert "64-8-6-10" in result.output
     assert "test accuracy" in result.output
+
+
+def test_verilog_of_a_chip_of_binary_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtl.verilog.generate", lambda cfg, name: cfg.to_json())
+    arguments = ["verilog", "--layers", "784,256", "--lanes", "64", "--binary-weights", "--out", str(tmp_path)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    cfg = ChipConfig.from_json((tmp_path / "spikeloop.v").read_text())
+    assert cfg == ChipConfig((784, 256), lanes=64, binary_weights=True, die_tables=False)
 
 
 def test_verilog_of_a_chip_that_learns(tmp_path: Path) -> None:
@@ -125,7 +160,27 @@ def test_interrupt_says_how_to_resume(tmp_path: Path, monkeypatch: pytest.Monkey
         (["train", "--trainer", "ssnn-bp", "--encoding", "morse"], "Unknown encoding 'morse'"),
         (["train", "--trainer", "ssnn-bp", "--encoding", "events", "--backend", "golden"], "has no timed events"),
         (["train", "--trainer", "ssnn-bp", "--weight-bits", "3", "--backend", "golden"], "at least 4 with learning"),
-        (["train", "--validation-size", "9"], "must be with the trainer ssnn-bp or delgrad, not mh"),
+        (["train", "--validation-size", "9"], "must be with the trainer ssnn-bp, delgrad, bisnn-st or bisnn-bayes"),
+        (["train", "--trainer", "bisnn-st", "--kappa", "9"], "must be with the trainer bisnn-bayes, not bisnn-st"),
+        (["train", "--members", "9"], "Setting members: must be with the trainer bisnn-bayes, not mh"),
+        (
+            ["train", "--trainer", "bisnn-st", "--weight-bits", "8"],
+            "Weight bits 8: must be 1 with the trainer bisnn-st",
+        ),
+        (["train", "--trainer", "bisnn-st", "--hidden", ""], "Hidden layers: must be one or more"),
+        (["train", "--trainer", "bisnn-st", "--read-out", "best"], "Unknown read-out 'best'; allowed are counts"),
+        (["train", "--trainer", "bisnn-bayes", "--prediction", "x"], "Unknown prediction 'x'; allowed are ensemble"),
+        (["train", "--trainer", "bisnn-bayes", "--temperature", "validation"], "must be with a validation set"),
+        (
+            ["train", "--trainer", "bisnn-bayes", "--backend", "golden", "--kappa", "-1"],
+            "Setting kappa = -1.0: must be a number from 0 to 1e+12",
+        ),
+        (["train", "--trainer", "bisnn-st", "--distort", "stuck=0.1", "--backend", "golden"], "synapses are exact"),
+        (
+            ["verilog", "--binary-weights", "--learning"],
+            "ChipConfig.binary_weights = True: must be False with learning",
+        ),
+        (["verilog", "--binary-weights", "--weight-bits", "4"], "must be 1 or left out with binary_weights"),
         (
             ["train", "--trainer", "delgrad", "--delays", "all"],
             "Unknown kind of delays 'all'; allowed are none, axonal",

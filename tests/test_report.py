@@ -14,6 +14,9 @@ from host.runs import RunError, RunFolder
 BASE = {"backend": "golden", "train_size": 30, "timesteps": 8, "hidden": (5,)}
 
 
+BINARY = {"dataset": "moons-25", "epochs": 2, "weight_bits": 1, "read_out": "recompute"}
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -21,6 +24,8 @@ BASE = {"backend": "golden", "train_size": 30, "timesteps": 8, "hidden": (5,)}
         {"dataset": "yin-yang", "steps": 5, "trainer": "surrogate", "mode": "in-loop", "hidden": (4, 3)},
         {"dataset": "moons", "steps": 5, "trainer": "surrogate", "mode": "ideal"},
         {"dataset": "moons", "steps": 1, "greedy": True, "hidden": ()},
+        {**BINARY, "trainer": "bisnn-bayes", "hidden": (6, 4), "die": 2, "options": (("members", 2),)},
+        {**BINARY, "trainer": "bisnn-st", "validation_size": 20},
     ],
 )
 def test_report_is_self_contained(tmp_path: Path, settings: dict) -> None:  # type: ignore[type-arg]
@@ -34,6 +39,7 @@ def test_report_is_self_contained(tmp_path: Path, settings: dict) -> None:  # ty
     for name in ("learning-curve", "raster", "confusion", "weights"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "die.png").exists() == ("die" in settings)
+    assert (tmp_path / "reliability.png").exists() == ("weight_bits" in settings) == ("Brier" in page)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
     write_report(run)  # again, without the chip: the same bytes
     assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from host import datasets, jobs
+from host.calibration import measures
 from host.die import Die
 from host.jobs import Interrupted, RunSpec, SpecError, train
 from host.runs import REQUIRED, RunError, RunFolder
@@ -19,7 +20,14 @@ SPEC = RunSpec(
     dataset="moons", backend="golden", die=1, mismatch=1.0, train_size=30, steps=60, timesteps=8, hidden=(5,)
 )
 TIMES = RunSpec.usual("delgrad", backend="golden", train_size=200, epochs=3, hidden=(8,), steps_per_tau=20)
+BINARY = RunSpec.usual(
+    "bisnn-bayes", backend="golden", dataset="moons-10", train_size=120, validation_size=60, timesteps=15, hidden=(32,),
+    lanes=8, epochs=15, batch_size=20, gain=10.0, rate=0.03, kappa=500.0, members=3, temperature="validation",
+)  # fmt: skip
 ON_CHIP = RunSpec.usual("ssnn-bp", backend="golden", train_size=300, epochs=2, validation_size=40, hidden=(16,))
+
+
+ST = {"trainer": "bisnn-st", "weight_bits": 1, "read_out": "counts"}
 
 
 def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
@@ -71,6 +79,65 @@ def test_the_chip_of_a_trainer_of_delays_has_what_it_needs() -> None:
     assert RunSpec.from_dict(noisy.to_dict()) == noisy
 
 
+def test_the_chip_of_binary_weights_has_no_neurons_for_classes() -> None:
+    spec = RunSpec.usual("bisnn-st", batch_size=32, gain=None)
+    assert (spec.dataset, spec.epochs, spec.timesteps, spec.hidden) == ("digits", 60, 25, (128,))
+    assert (spec.encoding, spec.read_out, spec.options) == ("rate", "raster+gate", (("batch_size", 32),))
+    cfg = spec.config(spec.split())
+    assert (cfg.layers, cfg.lanes, cfg.weight_bits, cfg.binary_weights) == ((64, 128), 64, 1, True)
+    # One chip whatever the die, so that a network can be moved to another one.
+    assert RunSpec.usual("bisnn-st", die=3).config(spec.split()) == cfg
+    assert RunSpec.usual("bisnn-st", die=3).draw_die() == Die(3, 1.0, kinds=("threshold", "leak"))
+    assert RunSpec.from_dict(json.loads(json.dumps(BINARY.to_dict()))) == BINARY
+    assert jobs.baselines_for(spec) == ("the same network, full precision", "logistic regression", "majority class")
+
+
+def test_a_run_with_a_posterior_of_binary_weights(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path)
+    result = train(BINARY, run, baselines=jobs.baselines_for(BINARY)[:1])
+    assert list(result["calibration"]) == ["ensemble", "mode"]
+    assert result["accuracy"]["test"] == result["calibration"]["ensemble"]["accuracy"] > 0.9
+    assert set(result["calibration"]["mode"]) == {"accuracy", "ece", "nll", "brier", "confidence"}
+    assert result["temperature"] != 1
+    assert result["baselines"]["the same network, full precision"] > 0.7
+    # Every epoch: 6 updates of 20 samples and the validation set; at the end the mode and 3 members see it once more.
+    assert result["chip"]["samples"] == 15 * (6 * 20 + 60) + 4 * 60
+    evaluation = run.read_evaluation()
+    assert result["calibration"] == {
+        kind: measures(evaluation[f"probabilities_{kind}"], evaluation["labels"]) for kind in ("ensemble", "mode")
+    }
+    assert not np.array_equal(evaluation["probabilities_ensemble"], evaluation["probabilities_mode"])
+    assert np.array_equal(evaluation["weights_0"] < 0, evaluation["latent_0"] < 0)
+    assert np.abs(evaluation["latent_0"]).max() < 1
+    page = (run.path / "report.html").read_text()
+    for text in ("BiSNN, Bayesian, chip in the loop (ensemble)", "Calibration", "to the power of", "20-32"):
+        assert text in page
+    # The ensemble comes back from the checkpoint, with as many presentations: the mode and 3 members.
+    found = jobs.evaluate_run(run)
+    assert found["calibration"] == result["calibration"]
+    assert found["accuracy"] == result["accuracy"]["test"]
+    assert found["presentations"] == 4 * 2000
+    moved = jobs.evaluate_run(run, distortions=(("gaussian_threshold", 4.0),), die=1)
+    assert moved["accuracy"] < found["accuracy"]
+
+
+def test_a_straight_through_run_on_a_die(tmp_path: Path) -> None:
+    spec = RunSpec.usual(
+        "bisnn-st", backend="golden", dataset="moons-10", train_size=100, timesteps=10, hidden=(6,), lanes=4, epochs=2,
+        read_out="counts", batch_size=25, distortions=(("gaussian_threshold", 3.0),), die=2,
+    )  # fmt: skip
+    run = RunFolder.create(tmp_path)
+    result = train(spec, run)
+    assert list(result["calibration"]) == ["network"]
+    assert result["temperature"] == 1
+    evaluation = run.read_evaluation()
+    assert evaluation["die_threshold"].shape == evaluation["die_leak"].shape == (6,)
+    assert evaluation["die_threshold"].min() < 0
+    assert "die_gain_positive" not in evaluation
+    assert "to the power of" not in (run.path / "report.html").read_text()
+    assert jobs.evaluate_run(run)["calibration"] == result["calibration"]
+
+
 def test_a_run_that_learns_on_the_chip(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path)
     result = train(ON_CHIP, run)
@@ -114,7 +181,7 @@ def test_timed_events_on_the_chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert jobs.evaluate_run(run)["accuracy"] == result["accuracy"]["test"]
 
 
-@pytest.mark.parametrize("spec", [SPEC, ON_CHIP, TIMES], ids=["mh", "ssnn-bp", "delgrad"])
+@pytest.mark.parametrize("spec", [SPEC, ON_CHIP, TIMES, BINARY], ids=["mh", "ssnn-bp", "delgrad", "bisnn-bayes"])
 def test_resumed_run_equals_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: RunSpec) -> None:
     whole, broken = RunFolder.create(tmp_path / "whole"), RunFolder.create(tmp_path / "broken")
     expected = train(spec, whole, report=False)
@@ -139,7 +206,7 @@ def test_resumed_run_equals_uninterrupted_one(tmp_path: Path, monkeypatch: pytes
         broken.read_result()
     assert broken.read_checkpoint().meta["spec"] == spec.to_dict()
     resumed = train(spec, broken, resume=broken.read_checkpoint(), report=False)
-    for name in ("accuracy", "chip", "read_outs"):
+    for name in ("accuracy", "chip", "read_outs", "calibration"):
         assert resumed.get(name) == expected.get(name)
     assert resumed.get("acceptance") == expected.get("acceptance")
     history, again = whole.read_history(), broken.read_history()
@@ -201,9 +268,19 @@ def test_unwritable_folder(tmp_path: Path) -> None:
         ({"timesteps": 0}, "Time steps"),
         ({"epochs": 0}, "Epochs 0: must be an integer from 1 on"),
         ({"encoding": "events"}, "must be with the trainer ssnn-bp, not mh"),
-        ({"validation_size": 10}, "must be with the trainer ssnn-bp or delgrad, not mh"),
+        ({"validation_size": 10}, "must be with the trainer ssnn-bp, delgrad, bisnn-st or bisnn-bayes, not mh"),
         ({"trainer": "delgrad", "start": "backprop"}, "must be 'random' with the trainer delgrad"),
         ({"trainer": "ssnn-bp", "start": "backprop"}, "Start 'backprop': must be 'random' with the trainer ssnn-bp"),
+        (ST | {"weight_bits": 8}, "Weight bits 8: must be 1 with the trainer bisnn-st"),
+        (ST | {"hidden": ()}, "Hidden layers: must be one or more with the trainer bisnn-st"),
+        (ST | {"read_out": "best"}, "Unknown read-out 'best'; allowed are counts, raster.gate, recompute"),
+        (ST | {"encoding": "events"}, "must be with the trainer ssnn-bp, not bisnn-st"),
+        (ST | {"options": (("kappa", 3.0),)}, "Setting kappa: must be with the trainer bisnn-bayes, not bisnn-st"),
+        (ST | {"options": (("colour", 3.0),)}, "Unknown setting 'colour'; allowed are batch_size"),
+        (ST | {"options": (("gradient", "x"),)}, "Unknown gradient 'x'; allowed are bptt, local"),
+        (ST | {"options": (("temperature", "hot"),)}, "Unknown temperature 'hot'; allowed are none, validation"),
+        (ST | {"options": (("temperature", "validation"),)}, "must be with a validation set"),
+        ({"options": (("gain", 3.0),)}, "Setting gain: must be with the trainer bisnn-st or bisnn-bayes, not mh"),
     ],
 )
 def test_bad_specs(values: dict[str, Any], message: str) -> None:
