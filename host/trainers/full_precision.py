@@ -42,6 +42,8 @@ class FullPrecision(CountClassifier):
 
     _start_sd = 1.0
     _free_on_resume = ("temperature",)
+    _presented = 0
+    """Samples computed since the training began."""
 
     def __init__(
         self,
