@@ -16,7 +16,6 @@ STUDIES: dict[str, str] = {
     "ssnn-bp": "host.reproduce.ssnn_bp",
     "delgrad": "host.reproduce.delgrad",
     "bisnn": "host.reproduce.bisnn",
-    "bisnn": "host.reproduce.bisnn",
 }
 """Module of each study by the name of its system."""
 
