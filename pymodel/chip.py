@@ -107,7 +107,7 @@ class GoldenChip:
             if not known:
                 frames.status[(frames.opcode == opcode) & (frames.status == Status.OK)] = Status.BAD_OPCODE
         # Successive RUN frames form one batch, so do successive LEARN frames; everything else is handled alone.
-        is_sample = np.isin(frames.opcode, (Opcode.RUN, Opcode.LEARN)) & (frames.status == Status.OK)
+        is_sample = ((frames.opcode == Opcode.RUN) | (frames.opcode == Opcode.LEARN)) & (frames.status == Status.OK)
         alike = is_sample[1:] & is_sample[:-1] & (frames.opcode[1:] == frames.opcode[:-1])
         bounds = [0, *(np.flatnonzero(~alike) + 1).tolist(), len(is_sample)] if len(is_sample) else []
         result = [

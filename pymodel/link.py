@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from rtl.registers import ANSWER, LAST, Opcode, Status
 
+_IS_OPCODE = np.isin(np.arange(256), [int(code) for code in Opcode])
+
 
 def crc_of(words: NDArray[np.uint32], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.uint32]:
     """CRC-32 of the slices ``words[start:stop]`` of a contiguous array, each word as four bytes, lowest first."""
@@ -44,7 +46,7 @@ def split(stream: NDArray[np.uint64], link_depth: int) -> tuple[Frames, NDArray[
     size = stop - start
     status = np.full(len(stop), Status.OK, np.int64)
     opcode = header >> 24
-    status[~np.isin(opcode, [int(code) for code in Opcode])] = Status.BAD_OPCODE
+    status[~_IS_OPCODE[opcode]] = Status.BAD_OPCODE
     complete = (size >= 3) & (size - 3 == header & 0xFFFF) & (size - 1 <= link_depth)
     whole = np.flatnonzero(complete)
     wrong = crc_of(words, start[whole], stop[whole] - 1) != words[stop[whole] - 1]
