@@ -87,7 +87,9 @@ def _reliability(entries: Sequence[Mapping[str, Any]]) -> Any:
             (entry for entry in entries if entry["tempered"] and entry["method"] == "Bayes, ensemble"), None
         )
         names |= {"Bayes, ensemble, temperature": tempered} if tempered else {}
-    return plots.reliability_diagram({name: _curve(entry) for name, entry in names.items()}, width=6.0)
+    figure = plots.reliability_diagram({name: _curve(entry) for name, entry in names.items()}, width=6.0)
+    figure.axes[0].legend(loc="lower right")
+    return figure
 
 
 def _digits(entries: Sequence[Mapping[str, Any]]) -> Any:

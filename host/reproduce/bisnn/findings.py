@@ -385,8 +385,11 @@ def claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def figure(found: Mapping[str, float] | None, digits: int = 4) -> str:
-    """A difference of figures that are no shares, with its standard error."""
-    return "-" if found is None else f"{found['mean']:+.{digits}f} (se {found['se']:.{digits}f})"
+    """A difference of figures that are no shares, with its standard error if there are several seeds."""
+    if found is None:
+        return "-"
+    error = f" (se {found['se']:.{digits}f})" if found["n"] > 1 else ""
+    return f"{found['mean']:+.{digits}f}{error}"
 
 
 def _better(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -408,6 +411,8 @@ def _better(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             )
     if not judged:
         return answered(what, NOT_MEASURED, ["No ensemble has a straight-through network beside it."])
+    if ONE_SEED in {word for pair in judged.values() for word in pair}:
+        return answered(what, ONE_SEED, lines)
     groups = {
         "in both": [name for name, pair in judged.items() if pair == (BETTER, BETTER)],
         "in calibration alone": [name for name, (a, e) in judged.items() if e == BETTER and a != BETTER],
@@ -489,6 +494,8 @@ def _foreign(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             )
     if not judged:
         return answered(what, NOT_MEASURED, ["No ensemble was asked about foreign inputs yet."])
+    if ONE_SEED in set.union(*judged.values()):
+        return answered(what, ONE_SEED, lines)
     good = [name for name, words in judged.items() if words == {BETTER}]
     answer = "yes" if len(good) == len(judged) else f"only on {_on(good)}" if good else "no as far as measured"
     return answered(what, answer, lines)
@@ -576,6 +583,8 @@ def _read(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             f"{entry['method']}, counts minus rasters with gates: accuracy "
             f"{points(minus['accuracy'], entry['n_test'])}, **{accuracy}**; ECE {figure(minus['ece'])}, **{ece}**."
         )
+        if ONE_SEED in (accuracy, ece):
+            return answered(what, ONE_SEED, lines)
         if WORSE not in (accuracy, ece):
             fine.append(entry["method"])
     answer = "yes" if len(fine) == len(mine) else f"for {_on(fine)}, not for the others" if fine else "no"
@@ -615,7 +624,7 @@ def _moons_bars(noisy: Mapping[str, Any], quiet: Mapping[str, Any]) -> list[dict
         pairs = list(zip(mine["seeds"]["ece"], straight["seeds"]["ece"], strict=True))
         seeds = sum(one <= HALF * other for one, other in pairs)
         lines[0] = bar(
-            half, a <= HALF * b, f"{a:.4f} against {b:.4f}, in {seeds} of {len(pairs)} seeds", f"{a / b:.2f} of it"
+            half, a <= HALF * b, f"{a:.4f} against {b:.4f}, in {seeds} of {len(pairs)} seeds", f"{a / b:.2f} times it"
         )
         minus = mine["minus_st"]["accuracy"]
         shares = f"{percent(mine['accuracy']['mean'])} % against {percent(straight['accuracy']['mean'])} %"
@@ -653,7 +662,7 @@ def _digits_bars(digits: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     else:
         a, b = mine["ece"]["mean"], straight["ece"]["mean"]
         how = " with the temperature" if mine["tempered"] else ""
-        lines.append(bar(text, a <= b + ALMOST, f"{a:.4f}{how}, ST {b:.4f}", f"{b + ALMOST - a:.4f} below the limit"))
+        lines.append(bar(text, a <= b + ALMOST, f"{a:.4f}{how}, ST {b:.4f}", f"{a - b - ALMOST:+.4f} from the limit"))
     return lines
 
 

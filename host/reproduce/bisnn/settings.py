@@ -33,6 +33,8 @@ SIDE = 50
 
 RULES = {"st": "ST", "bayes": "Bayes", "float": "float"}
 """Rules in words."""
+CHIP_RULES = ("st", "bayes")
+"""Those that need a chip."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ class Plan:
     read_outs : read-outs that are compared on digits
     mismatch : threshold errors in reset sizes (0: part left out), and `loops`: the read-outs of trainings in the loop
     grids, grid_seeds : the choice of settings
-    confirmed_seeds : of how many seeds the simulated chip tests the networks
+    confirmed, confirmed_seeds : parts whose networks the simulated chip tests, and of how many seeds
     repeated : trainings that the simulated chip repeats
     operations : test samples on which its work per cycle is counted
     """
@@ -277,6 +279,7 @@ class Plan:
     loops: tuple[str, ...]
     grids: tuple[Grid, ...]
     grid_seeds: int
+    confirmed: tuple[str, ...]
     confirmed_seeds: int
     repeated: tuple[Setting, ...]
     operations: int
@@ -315,11 +318,12 @@ FULL = Plan(
     loops=("raster+gate", "recompute", "counts"),
     grids=GRIDS,
     grid_seeds=5,
+    confirmed=("moons", "digits", "mismatch", "mnist"),
     confirmed_seeds=5,
-    repeated=tuple(replace(DIGITS[rule], held_back=0) for rule in ("st", "bayes")),
+    repeated=tuple(replace(DIGITS[rule], held_back=0) for rule in CHIP_RULES),
     operations=500,
 )
-_FEW = {rule: replace(setting, epochs=12) for rule, setting in DIGITS.items()}
+_FEW = {rule: replace(setting, epochs=20) for rule, setting in DIGITS.items()}
 QUICK = Plan(
     seeds=1,
     noises=("moons-25",),
@@ -334,6 +338,7 @@ QUICK = Plan(
     loops=("raster+gate",),
     grids=(Grid("digits", "bayes", "kappa", (1250.0, 5000.0)),),
     grid_seeds=1,
+    confirmed=("digits",),
     confirmed_seeds=1,
     repeated=(replace(DIGITS["bayes"], held_back=0, epochs=2, train_size=200),),
     operations=0,
@@ -466,10 +471,10 @@ def settings_of(plan: Plan, part: str) -> list[Setting]:
     if part == "digits":
         return [*plan.digits.values(), *(each.of(plan.digits["bayes"]) for each in plan.attempts)]
     if part == "readouts":
-        return [plan.with_read_out(rule, read_out) for read_out in plan.read_outs for rule in ("st", "bayes")]
+        return [plan.with_read_out(rule, read_out) for read_out in plan.read_outs for rule in CHIP_RULES]
     if part == "mismatch" and plan.mismatch:
-        in_loop = [plan.off(rule, read_out) for read_out in plan.loops for rule in ("st", "bayes")]
-        return in_loop + [plan.digits[rule] for rule in ("st", "bayes")]
+        in_loop = [plan.off(rule, read_out) for read_out in plan.loops for rule in CHIP_RULES]
+        return in_loop + [plan.digits[rule] for rule in CHIP_RULES]
     if part == "mnist":
         return list(plan.mnist.values())
     return []
@@ -482,16 +487,21 @@ def chosen_from(plan: Plan) -> dict[Setting, None]:
 
 def confirmed(plan: Plan) -> list[Job]:
     """Tests on the simulated chip: every final network, the members of the ensembles included."""
-    settings = [plan.moons(noise, plan.gradients[0], rule) for noise in plan.noises for rule in ("st", "bayes")]
-    settings += [plan.digits[rule] for rule in ("st", "bayes")]
-    jobs = [(setting, seed, 0.0) for setting in settings for seed in range(plan.confirmed_seeds)]
-    if plan.mismatch and plan.loops:
-        off = [(plan.off(rule, plan.loops[0]), 0.0) for rule in ("st", "bayes")]
-        off += [(plan.digits[rule], plan.mismatch) for rule in ("st", "bayes")]
-        jobs += [(setting, seed, mismatch) for setting, mismatch in off for seed in range(plan.confirmed_seeds)]
-    mnist = [plan.mnist[rule] for rule in ("st", "bayes") if rule in plan.mnist]
-    jobs += [(setting, seed, 0.0) for setting in mnist for seed in range(min(plan.confirmed_seeds, plan.mnist_seeds))]
-    return [Job("confirm-test", setting, seed, mismatch=mismatch) for setting, seed, mismatch in jobs]
+    found: list[tuple[Setting, float]] = []
+    if "moons" in plan.confirmed:
+        found += [(plan.moons(noise, plan.gradients[0], rule), 0.0) for noise in plan.noises for rule in CHIP_RULES]
+    if "digits" in plan.confirmed:
+        found += [(plan.digits[rule], 0.0) for rule in CHIP_RULES]
+    if "mismatch" in plan.confirmed and plan.mismatch:
+        found += [(plan.off(rule, read_out), 0.0) for read_out in plan.loops[:1] for rule in CHIP_RULES]
+        found += [(plan.digits[rule], plan.mismatch) for rule in CHIP_RULES]
+    if "mnist" in plan.confirmed and plan.mnist:
+        found += [(plan.mnist[rule], 0.0) for rule in CHIP_RULES]
+    return [
+        Job("confirm-test", setting, seed, mismatch=mismatch)
+        for setting, mismatch in found
+        for seed in range(min(plan.confirmed_seeds, plan.mnist_seeds if setting.dataset == "mnist" else plan.seeds))
+    ]
 
 
 def repeated(plan: Plan) -> list[tuple[Job, Job]]:
@@ -501,8 +511,8 @@ def repeated(plan: Plan) -> list[tuple[Job, Job]]:
 
 def loads(plan: Plan) -> list[Job]:
     """Measurements of whole loads of the weights, one for each chip."""
-    networks = [plan.moon, plan.digits, *([plan.mnist] if plan.mnist else [])]
-    return [Job("load", network["bayes"]) for network in networks]
+    networks = {"moons": plan.moon, "digits": plan.digits, "mnist": plan.mnist}
+    return [Job("load", network["bayes"]) for part, network in networks.items() if part in plan.confirmed and network]
 
 
 def operations(plan: Plan) -> list[Job]:
@@ -527,7 +537,7 @@ def waves(plan: Plan, parts: Iterable[str], simulate: bool) -> list[list[Job]]:
         asked = [tried(plan, setting, seed) for setting in settings_of(plan, "digits") for seed in range(plan.seeds)]
         third += [job for job in asked if job is not None]
     if "mismatch" in chosen and plan.mismatch:
-        third += [deploy(plan, rule, seed) for rule in ("st", "bayes") for seed in range(plan.seeds)]
+        third += [deploy(plan, rule, seed) for rule in CHIP_RULES for seed in range(plan.seeds)]
     if "confirmation" in chosen and simulate:
         pairs = repeated(plan)
         second += [golden for golden, _ in pairs]

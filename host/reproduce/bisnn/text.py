@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from host.reproduce.bisnn.findings import ALMOST, FOREIGN, figure, name_of, problem, shape
+from host.reproduce.bisnn.findings import ALMOST, figure, name_of, problem, shape
 from host.reproduce.bisnn.settings import BINS, FAR, LANES, MEMBERS, MOONS, RULES, SURE, Plan, Setting
 from host.reproduce.numbers import NEAR, SIGMAS, percent, points, share
 from host.reproduce.report import costs, introduction, section, table, yes
@@ -38,7 +38,7 @@ def markdown(found: Mapping[str, Any], plan: Plan) -> str:
         "BiSNN: binary weights, straight-through and Bayesian", paragraphs, found,
         "one seed, few epochs, a part of the networks, no MNIST; differences of one seed say little.",
     )  # fmt: skip
-    lines += _bars(found["bars"])
+    lines += _bars(found)
     lines += _settings(plan)
     lines += _moons(found["moons"]) + _digits(found["digits"]) + _tried(found["tried"], found["digits"])
     lines += _read_outs(found["readouts"]) + _mismatch(found["mismatch"], plan)
@@ -48,9 +48,10 @@ def markdown(found: Mapping[str, Any], plan: Plan) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _bars(bars: Sequence[Mapping[str, str]]) -> list[str]:
-    rows = [[each["bar"], each["answer"], each["figures"], each["margin"]] for each in bars]
-    return section("The bars", "", ["what should be shown", "reached", "measured", "by how much"], rows)
+def _bars(found: Mapping[str, Any]) -> list[str]:
+    rows = [[each["bar"], each["answer"], each["figures"], each["margin"]] for each in found["bars"]]
+    prose = "They are those of the full study; a quick run is too short to reach all of them." if found["quick"] else ""
+    return section("The bars", prose, ["what should be shown", "reached", "measured", "by how much"], rows)
 
 
 def _settings(plan: Plan) -> list[str]:
@@ -80,6 +81,8 @@ def _constants(setting: Setting) -> list[str]:
         str(setting.train_size or "all"),
     ]
 
+
+RELIABILITY = "Reliability on the test samples of all seeds together, and the ECE of all of them together:"
 
 SCORES = ("accuracy", "minus ST", "minus float", "ECE", "NLL", "Brier", "confidence")
 
@@ -116,7 +119,7 @@ def _foreign(entry: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
 
 
 def _foreign_head(kinds: Sequence[str]) -> list[str]:
-    return [f"{what}, {FOREIGN[kind]}" for kind in kinds for what in ("AUROC", "confidence", f"% above {SURE:g}")]
+    return [f"{what}, {kind}" for kind in kinds for what in ("AUROC", "confidence", f"% above {SURE:g}")]
 
 
 def _moons(entries: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -141,7 +144,7 @@ def _moons(entries: Sequence[Mapping[str, Any]]) -> list[str]:
             *table(["gradient", "network", *SCORES, *_foreign_head(kinds)], rows),
         ]  # fmt: skip
     lines += ["![Confidence maps](maps.png)", ""]
-    lines += ["Reliability on the test samples of all seeds together:", "", "![Reliability](reliability-moons.png)", ""]
+    lines += [RELIABILITY, "", "![Reliability](reliability-moons.png)", ""]
     return lines
 
 
@@ -158,7 +161,7 @@ def _digits(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     lines = section("Digits", prose, ["network", *SCORES, *_foreign_head(kinds)], rows, ("Digits", "digits.png"))
     return [
-        *lines, "Reliability on the test samples of all seeds together:", "",
+        *lines, RELIABILITY, "",
         "![Reliability](reliability-digits.png)", "",
     ]  # fmt: skip
 
