@@ -143,7 +143,10 @@ class Synapses:
         """Write dense words of the bit plane from a row on, checked by :func:`pymodel.plane.fits`."""
         for layer, first, bits in plane.unpack(self.cfg, row, words):
             sources, n_post = bits.shape
-            self._matrix(self.signs, layer)[first : first + sources, :n_post] = _signs(bits)
+            written = self._matrix(self.signs, layer)[first : first + sources]
+            written[:, :n_post] = _signs(bits)
+            # The padding of a row's last link word comes with it, as bits 0.
+            written[:, n_post : n_post + -n_post % self.cfg.weights_per_link_word] = 1
 
     def read(self, region: Region, start: int, count: int) -> NDArray[np.int64]:
         """Link words of a checked range of a readable memory region."""

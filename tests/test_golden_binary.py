@@ -218,13 +218,14 @@ def test_bits_past_the_end_are_ignored() -> None:
     assert weights[1].tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [-1, 1, 1, 1]]
 
 
-def test_padding_keeps_its_bits() -> None:
-    cfg = ChipConfig((2, 3), lanes=8, binary_weights=True)
-    chip = GoldenChip(cfg)
-    exchange(chip, make_frame(Opcode.WRITE, Region.WEIGHTS << 24, [0xFF, 0xA0]))
+@pytest.mark.parametrize(("lanes", "kept"), [(8, []), (64, [0xFFFF_FFFF])])
+def test_padding_in_the_words_of_a_row_becomes_zero_and_other_words_keep_theirs(lanes: int, kept: list[int]) -> None:
+    cfg = ChipConfig((2, 3), lanes=lanes, binary_weights=True)
+    chip, words = GoldenChip(cfg), 2 + 2 * len(kept)
+    exchange(chip, make_frame(Opcode.WRITE, Region.WEIGHTS << 24, [0xFFFF_FFFF] * words))
     assert status(chip, plane(0, [0b010_101])) == Status.OK
-    (answer,) = exchange(chip, make_frame(Opcode.READ, Region.WEIGHTS << 24, [2]))
-    assert answer[1:] == [0xF8 | 0b101, 0xA0 | 0b010]
+    (answer,) = exchange(chip, make_frame(Opcode.READ, Region.WEIGHTS << 24, [words]))
+    assert answer[1:] == [0b101, *kept, 0b010, *kept]
 
 
 def test_planes_without_a_row_or_past_the_end_are_refused_and_change_nothing() -> None:
