@@ -249,7 +249,7 @@ class ReferenceChip:
         return Status.OK, []
 
     def _plane(self, row: int, payload: list[int]) -> int:
-        """Bit by bit: a row is written when its last bit has come."""
+        """Bit by bit: a row is written when its last bit has come, and zeros to the end of its last link word."""
         rows = [(layer, j) for layer, (n_pre, _) in enumerate(self.cfg.shapes) for j in range(n_pre)]
         if row >= len(rows):
             return Status.BAD_ADDRESS
@@ -260,6 +260,7 @@ class ReferenceChip:
         for n, (layer, j, i) in enumerate(synapses[: 32 * len(payload)]):
             line.append(payload[n // 32] >> n % 32 & 1)
             if i == self.cfg.neuron_layers[layer] - 1:
+                line += [0] * (-len(line) % self.cfg.weights_per_link_word)
                 for k, bit in enumerate(line):
                     self._store(Region.WEIGHT, self._element(layer, j, k), bit)
                 line = []
