@@ -54,8 +54,8 @@ def encode_bernoulli(pixels: NDArray[np.int64], lanes: int, bank: NDArray[np.int
         # Dark words, most of an image, cost only the advance.
         if lit != 0:
             for j in range(first, last):
-                active[n] = j
-                n += (draw16(bank, j - first) >> 8) < pixels[j]
+                active[np.uint64(n)] = j
+                n += (draw16(bank, j - first) >> 8) < pixels[np.uint64(j)]
         advance(bank)
     return n
 

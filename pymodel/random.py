@@ -71,4 +71,4 @@ def draw_words(bank: NDArray[np.int64], n_words: int, draws: NDArray[np.int64]) 
 @njit(nogil=True)
 def draw16(states: NDArray[np.int64], lane: int) -> int:
     """The 16 bits that `lane` sees: even lanes the low, odd lanes the high half of a generator's state."""
-    return (states[lane >> 1] >> (16 * (lane & 1))) & 0xFFFF
+    return (states[np.uint64(lane >> 1)] >> (16 * (lane & 1))) & 0xFFFF
