@@ -233,7 +233,7 @@ def test_jobs_are_known_by_their_settings() -> None:
               for each in first if each.kind == "build"}  # fmt: skip
     assert len(builds) == sum(each.kind == "build" for each in first) == 4
     confirmed = [each for each in third if each.kind == "confirm-test"]
-    assert len({each.training for each in confirmed if not each.mismatch}) == (2 + 1 + 1 + 1) * 2 * 5
+    assert len({each.training for each in confirmed if not each.mismatch}) == (2 + 1 + 1) * 2 * 5 + 5 + 1
 
 
 def test_what_decides_about_the_cache_is_the_version_and_not_the_source(monkeypatch: pytest.MonkeyPatch) -> None:

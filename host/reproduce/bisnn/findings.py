@@ -710,7 +710,7 @@ def _chip_bars(memory: Sequence[Mapping[str, Any]], confirmation: Mapping[str, A
     ensembles = [entry for entry in tests if ENSEMBLE.name in entry["accuracy"]]
     if ensembles:
         most = max(entry["most_encodings"] for entry in ensembles)
-        lines[1] = bar(once, most == 1, f"{most} for {s.MEMBERS} members", f"{len(ensembles)} ensembles")
+        lines[1] = bar(once, most == 1, f"{most} for {s.MEMBERS} members", f"ensembles: {len(ensembles)}")
     for found in confirmation["operations"]:
         reached = found["rate"] >= OPERATIONS and found["lanes"] == s.LANES
         lines[2] = bar(rate, reached, f"{found['rate']:.3f} (samples alone {found['sample_rate']:.3f})",
@@ -718,7 +718,7 @@ def _chip_bars(memory: Sequence[Mapping[str, Any]], confirmation: Mapping[str, A
     if tests or repeats:
         good = [entry["agrees"] for entry in (*tests, *repeats)]
         networks = sum(entry["networks"] for entry in tests)
-        figures = f"{networks} networks of {len(tests)} trainings tested, {len(repeats)} trainings repeated"
+        figures = f"networks tested: {networks} of {len(tests)} trainings; trainings repeated: {len(repeats)}"
         lines[3] = bar(agree, all(good), figures, f"{sum(good)} of {len(good)}")
     return lines
 

@@ -288,11 +288,12 @@ class Plan:
         return replace(self.moon[rule], dataset=noise, gradient=gradient)
 
     def with_read_out(self, rule: str, read_out: str) -> Setting:
-        return replace(self.digits[rule], read_out=read_out)
+        usual = self.digits[rule]
+        return usual if usual.read_out == read_out else replace(usual, read_out=read_out, held_back=0)
 
     def off(self, rule: str, read_out: str) -> Setting:
         """Trained on dies whose thresholds are off."""
-        return replace(self.digits[rule], read_out=read_out, mismatch=self.mismatch)
+        return replace(self.digits[rule], read_out=read_out, mismatch=self.mismatch, held_back=0)
 
     def base(self, grid: Grid) -> Setting:
         """The network that a grid varies, with samples held back to score it."""
@@ -401,14 +402,14 @@ class Job:
             return 10.0
         inputs, n_train, n_test = _SIZES[setting.dataset]
         sizes = (inputs, *setting.hidden)
-        forward = 1e-9 * setting.timesteps * sum(a * b for a, b in pairwise(sizes))
-        asked = 3 * n_test * max(answer.members for answer in self.answers)
+        forward = 1.5e-10 * setting.timesteps * sum(a * b for a, b in pairwise(sizes))
+        asked = forward * n_test * max(answer.members for answer in self.answers)
         if self.kind == "confirm-test":
-            return 10 * forward * asked
+            return 20 * asked
         if self.kind in ("deploy", "tried"):
-            return 1.0 + forward * asked
+            return 1.0 + 3 * asked
         training = 3 * forward * setting.epochs * (setting.train_size or n_train)
-        return 1.0 + (20 * training if self.kind == "confirm-training" else training + forward * asked)
+        return 1.0 + (8 * training if self.kind == "confirm-training" else training + 3 * asked)
 
     @property
     def answers(self) -> tuple[Answer, ...]:
@@ -486,7 +487,8 @@ def chosen_from(plan: Plan) -> dict[Setting, None]:
 
 
 def confirmed(plan: Plan) -> list[Job]:
-    """Tests on the simulated chip: every final network, the members of the ensembles included."""
+    """Tests on the simulated chip: every final network, the members of the ensembles included; on MNIST, where they
+    take minutes each, those of seed 0."""
     found: list[tuple[Setting, float]] = []
     if "moons" in plan.confirmed:
         found += [(plan.moons(noise, plan.gradients[0], rule), 0.0) for noise in plan.noises for rule in CHIP_RULES]
@@ -495,13 +497,15 @@ def confirmed(plan: Plan) -> list[Job]:
     if "mismatch" in plan.confirmed and plan.mismatch:
         found += [(plan.off(rule, read_out), 0.0) for read_out in plan.loops[:1] for rule in CHIP_RULES]
         found += [(plan.digits[rule], plan.mismatch) for rule in CHIP_RULES]
-    if "mnist" in plan.confirmed and plan.mnist:
-        found += [(plan.mnist[rule], 0.0) for rule in CHIP_RULES]
-    return [
+    jobs = [
         Job("confirm-test", setting, seed, mismatch=mismatch)
         for setting, mismatch in found
-        for seed in range(min(plan.confirmed_seeds, plan.mnist_seeds if setting.dataset == "mnist" else plan.seeds))
+        for seed in range(min(plan.confirmed_seeds, plan.seeds))
     ]
+    if "mnist" in plan.confirmed and plan.mnist:
+        jobs += [Job("confirm-test", plan.mnist["st"], seed) for seed in range(plan.mnist_seeds)]
+        jobs.append(Job("confirm-test", plan.mnist["bayes"]))
+    return jobs
 
 
 def repeated(plan: Plan) -> list[tuple[Job, Job]]:
