@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -63,3 +64,13 @@ def test_worked_examples_of_the_cycle_model(cfg: ChipConfig, bright: int, cycles
         assert number in text
     for layer_work in work:
         assert f"= {layer_work} |" in text
+
+
+def test_the_manual_of_binary_training_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (FILE.parent / "bisnn.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    exec(compile(code, "bisnn.md", "exec"), {})
+    figures = re.findall(r"^(?:test accuracy|calibration error) (0\.\d{3})$", capsys.readouterr().out, re.MULTILINE)
+    accuracy, error = map(float, figures)
+    assert accuracy > 0.8
+    assert error < 0.2
