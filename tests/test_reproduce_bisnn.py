@@ -50,7 +50,7 @@ PLAN = settings.Plan(
     grid_seeds=1,
     confirmed=settings.FULL.confirmed,
     confirmed_seeds=1,
-    repeated=(replace(DIGITS["st"], held_back=0), replace(DIGITS["bayes"], held_back=0)),
+    repeated=(DIGITS["st"], replace(DIGITS["bayes"], held_back=0)),
     operations=10,
 )  # fmt: skip
 FEW = replace(PLAN, gradients=("bptt",), mnist={}, attempts=(settings.RAW,), read_outs=(), mismatch=0.0, grids=(),

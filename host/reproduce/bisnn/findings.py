@@ -318,7 +318,7 @@ def _confirmation(plan: Plan, results: Results) -> dict[str, Any]:
             equal = {
                 "weights": golden["weights"] == sim["weights"],
                 "history": str(golden["history"]) == str(sim["history"]),
-                "answers": golden["answers"] == sim["answers"],
+                "answers": {name: golden["answers"][name] for name in sim["answers"]} == sim["answers"],
                 "cost": golden["cost"] == sim["cost"],
             }
             cost = sim["cost"]
