@@ -244,6 +244,14 @@ def test_straight_through_weights_are_signs_of_bounded_parameters(chip: Chip) ->
     assert spy.loaded[-1] != model.network_  # the last update is not measured any more
 
 
+@BOTH
+def test_rates_fall_to_zero_along_a_cosine(chip: Chip, kind: Any) -> None:
+    name = "rate" if kind is BayesianBinary else "learning_rate"
+    model = small(kind, chip, epochs=3, **{name: 0.2}).fit(X, Y)
+    last = np.array([3, 7, 11])  # update, from 0, that ends an epoch
+    assert np.allclose(model.history_["rate"], 0.1 * (1 + np.cos(np.pi * last / 12)))
+
+
 def test_zero_is_a_weight_of_plus_one(chip: Chip) -> None:
     model = small(BinaryStraightThrough, chip, epochs=1, learning_rate=0.0)
     assert (model.fit(X, Y, initial=[np.zeros((64, 48))]).network_.weights[0] == 1).all()

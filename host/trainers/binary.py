@@ -401,7 +401,7 @@ class CountClassifier(ChipClassifier):
 
     def _averaged(self, x: Samples, prediction: str) -> FloatArray:
         """Class probabilities (N, n_classes) without the exponent."""
-        return self._softmax(self._counts(self._mode(self._training.vector), x))
+        return self._softmax(self._counts(self._mode(_vector(self.latent_)), x))
 
     def _scores(self, X: Any) -> FloatArray:
         return self.predict_proba(X)
