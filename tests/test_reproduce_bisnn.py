@@ -45,6 +45,8 @@ PLAN = settings.Plan(
     ),
     read_outs=("counts", "raster+gate"),
     mismatch=2.0,
+    off_hidden=(10,),
+    off_epochs=1,
     loops=("raster+gate", "counts"),
     grids=(Grid("digits", "bayes", "kappa", (1000.0, 5000.0)), Grid("moons-25", "st", "epochs", (1, 2))),
     grid_seeds=1,
@@ -158,7 +160,7 @@ def test_study_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     times = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
     assert run(out)["claims"] == found["claims"]
     assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == times
-    lost = out / "cells" / f"{settings.train(PLAN.digits['st'], 0).key()}.state"
+    lost = out / "cells" / f"{settings.train(PLAN.ideal('st'), 0).key()}.state"
     lost.unlink()
     (out / "cells" / f"{settings.deploy(PLAN, 'st', 0).key()}.json").unlink()
     assert run(out, parts=("mismatch",))["claims"] == found["claims"]
@@ -454,11 +456,12 @@ def test_bars_and_claims_of_dies_and_read_outs() -> None:
 
     rules = ("st", "bayes")
     results = trained(0.97, {rule: FULL.digits[rule] for rule in rules})
+    results |= trained(0.97, {rule: FULL.ideal(rule) for rule in rules})
     results |= trained(0.965, {rule: FULL.off(rule, "raster+gate") for rule in rules}, drop=0.04)
     for rule in rules:
         for seed in range(5):
             deployed = settings.deploy(FULL, rule, seed)
-            results[deployed] = results[settings.train(FULL.digits[rule], seed)] | {
+            results[deployed] = results[settings.train(FULL.ideal(rule), seed)] | {
                 "answers": {name: scored(0.9, 0.03, 1000, usual["noise"]) for name in ("network", "mode", "ensemble")}
             }
     results |= trained(0.969, {rule: FULL.with_read_out(rule, "counts") for rule in rules}, drop=0.03)

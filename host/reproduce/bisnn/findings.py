@@ -246,7 +246,7 @@ def _mismatch(plan: Plan, results: Results) -> list[dict[str, Any]]:
     for method, (rule, answer) in METHODS.items():
         if rule == "float":
             continue
-        ideal = trainings(plan, results, plan.digits[rule], answer.name)
+        ideal = trainings(plan, results, plan.ideal(rule), answer.name)
         deployed = runs(results, [s.deploy(plan, rule, seed) for seed in range(plan.seeds)], answer.name)
         if not deployed:
             continue

@@ -50,6 +50,7 @@ class Setting:
     mismatch : standard deviation of the threshold errors of the die that it learns on, in reset sizes; die s for seed s
     train_size : the first samples only, where not ``None``
     held_back : samples of the training pool on which temperatures are fitted, see :attr:`Job.held`
+    reset_size : what a spike subtracts, in weights; ``None``: the trainer's choice
     """
 
     dataset: str
@@ -67,6 +68,7 @@ class Setting:
     mismatch: float = 0.0
     train_size: int | None = None
     held_back: int = 0
+    reset_size: int | None = None
 
     def config(self, n_in: int, mismatch: float | None = None) -> ChipConfig:
         """The chip; it has the tables of a die only if thresholds are off."""
@@ -82,6 +84,7 @@ class Setting:
             "timesteps": self.timesteps,
             "encoding": self.encoding,
             "gain": self.gain,
+            "reset_size": self.reset_size,
             "n_classes": n_classes,
             "seed": seed,
         }
@@ -156,18 +159,19 @@ def _each(dataset: str, rates: Mapping[str, float], kappa: float, **constants: A
 
 
 DIGITS = _each(
-    "digits", {"st": 0.01, "bayes": 0.01, "float": 0.01}, 5000.0,
-    hidden=(128,), timesteps=25, encoding="rate", epochs=120, gain=20.0, held_back=200,
+    "digits", {"st": 0.01, "bayes": 0.01, "float": 0.03}, 5000.0,
+    hidden=(512,), timesteps=25, encoding="rate", epochs=60, gain=20.0, held_back=200,
 )  # fmt: skip
 MOON = _each(
     "moons-25", {"st": 0.01, "bayes": 0.03, "float": 0.01}, 1000.0,
     hidden=(64, 64), timesteps=50, encoding="bernoulli", epochs=200, gain=10.0, batch_size=50, train_size=200,
 )  # fmt: skip
 MNIST = _each(
-    "mnist", {"st": 0.01, "bayes": 0.01, "float": 0.01}, 20_000.0,
-    hidden=(256,), timesteps=10, encoding="rate", epochs=5, gain=20.0, read_out="counts",
+    "mnist", {"st": 0.01, "bayes": 0.01, "float": 0.03}, 60_000.0,
+    hidden=(256,), timesteps=10, encoding="rate", epochs=5, gain=20.0, read_out="counts", reset_size=128,
 )  # fmt: skip
 MNIST["bayes"] = replace(MNIST["bayes"], read_out="raster+gate")
+MNIST["float"] = replace(MNIST["float"], reset_size=None)
 
 
 @dataclass(frozen=True)
@@ -192,10 +196,9 @@ ATTEMPTS = (
     Attempt("sharpness 4", Answer("ensemble", sharpness=4.0)),
     Attempt("kappa 1250", changes=(("kappa", 1250.0),)),
     Attempt("kappa 20000", changes=(("kappa", 20_000.0),)),
+    Attempt("128 neurons", changes=(("hidden", (128,)),)),
     Attempt("256 neurons", changes=(("hidden", (256,)),)),
-    Attempt("50 time steps", changes=(("timesteps", 50),)),
-    Attempt("60 epochs", changes=(("epochs", 60),)),
-    Attempt("240 epochs", changes=(("epochs", 240),)),
+    Attempt("120 epochs", changes=(("epochs", 120),)),
 )
 
 
@@ -211,18 +214,20 @@ class Grid:
 
 
 GRIDS = (
-    Grid("digits", "st", "timesteps", (10, 25, 50)),
-    Grid("digits", "st", "encoding", ("rate", "bernoulli")),
-    Grid("digits", "st", "epochs", (60, 120, 240)),
+    Grid("digits", "st", "hidden", ((128,), (256,), (512,))),
+    Grid("digits", "st", "rate", (0.003, 0.01, 0.03)),
+    Grid("digits", "st", "timesteps", (10, 25)),
+    Grid("digits", "st", "epochs", (60, 120)),
+    Grid("digits", "bayes", "hidden", ((128,), (256,), (512,))),
     Grid("digits", "bayes", "kappa", (1250.0, 5000.0, 20_000.0)),
-    Grid("digits", "bayes", "timesteps", (10, 25, 50)),
+    Grid("digits", "bayes", "timesteps", (10, 25)),
     Grid("digits", "bayes", "encoding", ("rate", "bernoulli")),
-    Grid("digits", "bayes", "epochs", (60, 120, 240)),
-    Grid("moons-25", "st", "timesteps", (25, 50)),
+    Grid("digits", "bayes", "epochs", (60, 120)),
+    Grid("digits", "float", "rate", (0.01, 0.03, 0.1)),
+    Grid("moons-25", "float", "rate", (0.003, 0.01, 0.03)),
     Grid("moons-25", "st", "encoding", ("rate", "bernoulli")),
     Grid("moons-25", "st", "epochs", (100, 200, 400)),
     Grid("moons-25", "bayes", "kappa", (250.0, 1000.0, 4000.0)),
-    Grid("moons-25", "bayes", "timesteps", (25, 50)),
     Grid("moons-25", "bayes", "encoding", ("rate", "bernoulli")),
     Grid("moons-25", "bayes", "epochs", (100, 200, 400)),
 )
@@ -244,6 +249,7 @@ class Plan:
     attempts : what is tried against under-confidence
     read_outs : read-outs that are compared on digits
     mismatch : threshold errors in reset sizes (0: part left out), and `loops`: the read-outs of trainings in the loop
+    off_hidden : layers of the networks that meet them, and `off_epochs` how long they learn
     grids, grid_seeds : the choice of settings
     confirmed, confirmed_seeds : parts whose networks the simulated chip tests, and of how many seeds
     repeated : trainings that the simulated chip repeats
@@ -260,6 +266,8 @@ class Plan:
     attempts: tuple[Attempt, ...]
     read_outs: tuple[str, ...]
     mismatch: float
+    off_hidden: tuple[int, ...]
+    off_epochs: int
     loops: tuple[str, ...]
     grids: tuple[Grid, ...]
     grid_seeds: int
@@ -277,7 +285,11 @@ class Plan:
 
     def off(self, rule: str, read_out: str) -> Setting:
         """Trained on dies whose thresholds are off."""
-        return replace(self.digits[rule], read_out=read_out, mismatch=self.mismatch, held_back=0)
+        return replace(self.ideal(rule), read_out=read_out, mismatch=self.mismatch)
+
+    def ideal(self, rule: str) -> Setting:
+        """The same network trained on the ideal chip."""
+        return replace(self.digits[rule], hidden=self.off_hidden, epochs=self.off_epochs, held_back=0)
 
     def base(self, grid: Grid) -> Setting:
         """The network that a grid varies, with samples held back to score it."""
@@ -300,15 +312,17 @@ FULL = Plan(
     attempts=ATTEMPTS,
     read_outs=("counts", "raster+gate", "recompute"),
     mismatch=2.0,
+    off_hidden=(128,),
+    off_epochs=60,
     loops=("raster+gate", "recompute", "counts"),
     grids=GRIDS,
-    grid_seeds=5,
+    grid_seeds=3,
     confirmed=("moons", "digits", "mismatch", "mnist"),
     confirmed_seeds=5,
     repeated=tuple(DIGITS[rule] for rule in CHIP_RULES),
     operations=500,
 )
-_FEW = {rule: replace(setting, epochs=20) for rule, setting in DIGITS.items()}
+_FEW = {rule: replace(setting, hidden=(128,), epochs=20) for rule, setting in DIGITS.items()}
 QUICK = Plan(
     seeds=1,
     noises=("moons-25",),
@@ -320,6 +334,8 @@ QUICK = Plan(
     attempts=(RAW, ATTEMPTS[2], ATTEMPTS[4]),
     read_outs=("counts", "raster+gate"),
     mismatch=2.0,
+    off_hidden=(128,),
+    off_epochs=20,
     loops=("raster+gate",),
     grids=(Grid("digits", "bayes", "kappa", (1250.0, 5000.0)),),
     grid_seeds=1,
@@ -439,7 +455,7 @@ def tried(plan: Plan, setting: Setting, seed: int) -> Job | None:
 
 def deploy(plan: Plan, rule: str, seed: int) -> Job:
     """An ideal-trained network on the die of its seed."""
-    return Job("deploy", plan.digits[rule], seed, mismatch=plan.mismatch)
+    return Job("deploy", plan.ideal(rule), seed, mismatch=plan.mismatch)
 
 
 def moons(plan: Plan) -> Iterator[Setting]:
@@ -459,7 +475,7 @@ def settings_of(plan: Plan, part: str) -> list[Setting]:
         return [plan.with_read_out(rule, read_out) for read_out in plan.read_outs for rule in CHIP_RULES]
     if part == "mismatch" and plan.mismatch:
         in_loop = [plan.off(rule, read_out) for read_out in plan.loops for rule in CHIP_RULES]
-        return in_loop + [plan.digits[rule] for rule in CHIP_RULES]
+        return in_loop + [plan.ideal(rule) for rule in CHIP_RULES]
     if part == "mnist":
         return list(plan.mnist.values())
     return []
@@ -480,7 +496,7 @@ def confirmed(plan: Plan) -> list[Job]:
         found += [(plan.digits[rule], 0.0) for rule in CHIP_RULES]
     if "mismatch" in plan.confirmed and plan.mismatch:
         found += [(plan.off(rule, read_out), 0.0) for read_out in plan.loops[:1] for rule in CHIP_RULES]
-        found += [(plan.digits[rule], plan.mismatch) for rule in CHIP_RULES]
+        found += [(plan.ideal(rule), plan.mismatch) for rule in CHIP_RULES]
     jobs = [
         Job("confirm-test", setting, seed, mismatch=mismatch)
         for setting, mismatch in found
