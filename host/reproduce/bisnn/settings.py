@@ -167,7 +167,7 @@ MOON = _each(
     hidden=(64, 64), timesteps=50, encoding="bernoulli", epochs=200, gain=10.0, batch_size=50, train_size=200,
 )  # fmt: skip
 MNIST = _each(
-    "mnist", {"st": 0.01, "bayes": 0.01, "float": 0.03}, 60_000.0,
+    "mnist", {"st": 0.01, "bayes": 0.01, "float": 0.03}, 200_000.0,
     hidden=(256,), timesteps=10, encoding="rate", epochs=5, gain=20.0, read_out="counts", reset_size=128,
 )  # fmt: skip
 MNIST["bayes"] = replace(MNIST["bayes"], read_out="raster+gate")
