@@ -483,7 +483,7 @@ def test_bars_of_mnist_and_the_chip() -> None:
         results[job] = {"layers": [784, 256], "synapses": 200_704, "words": 6300, "least": 6272, "memory_bits": 200_704,
                         "equal": True}  # fmt: skip
     for job in settings.operations(FULL):
-        results[job] = {"layers": [784, 256], "lanes": 64, "samples": 500, "rate": 0.91, "sample_rate": 0.93,
+        results[job] = {"layers": [784, 256], "lanes": 64, "samples": 500, "rate": 0.85, "sample_rate": 0.91,
                         "cycles_per_step": 430.0, "input_spikes_per_step": 100.0}  # fmt: skip
     _, bars = digested(results)
     loss = bars["MNIST: ST within 2 points of the float network"]
@@ -498,7 +498,7 @@ def test_bars_of_mnist_and_the_chip() -> None:
         results[job] = {"layers": [784, 256], "synapses": 200_704, "words": 6700, "least": 6272, "memory_bits": 200_704,
                         "equal": True}  # fmt: skip
     for job in settings.operations(FULL):
-        results[job] = {"layers": [784, 256], "lanes": 64, "samples": 500, "rate": 0.89, "sample_rate": 0.93,
+        results[job] = {"layers": [784, 256], "lanes": 64, "samples": 500, "rate": 0.85, "sample_rate": 0.89,
                         "cycles_per_step": 430.0, "input_spikes_per_step": 100.0}  # fmt: skip
     _, bars = digested(results)
     assert {bars[each["bar"]]["answer"] for each in (loss, load, rate)} == {"**NO**"}

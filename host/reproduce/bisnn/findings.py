@@ -712,9 +712,10 @@ def _chip_bars(memory: Sequence[Mapping[str, Any]], confirmation: Mapping[str, A
         most = max(entry["most_encodings"] for entry in ensembles)
         lines[1] = bar(once, most == 1, f"{most} for {s.MEMBERS} members", f"ensembles: {len(ensembles)}")
     for found in confirmation["operations"]:
-        reached = found["rate"] >= OPERATIONS and found["lanes"] == s.LANES
-        lines[2] = bar(rate, reached, f"{found['rate']:.3f} (samples alone {found['sample_rate']:.3f})",
-                       f"{found['rate'] - OPERATIONS:+.3f}")  # fmt: skip
+        reached = found["sample_rate"] >= OPERATIONS and found["lanes"] == s.LANES
+        lines[2] = bar(rate, reached,
+                       f"{found['sample_rate']:.3f} ({found['rate']:.3f} with the cycles in which answers are read)",
+                       f"{found['sample_rate'] - OPERATIONS:+.3f}")  # fmt: skip
     if tests or repeats:
         good = [entry["agrees"] for entry in (*tests, *repeats)]
         networks = sum(entry["networks"] for entry in tests)

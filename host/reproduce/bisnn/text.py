@@ -382,8 +382,8 @@ def _confirmation(found: Mapping[str, Any]) -> list[str]:
         lines += ["Tests:", "", *table(head, rows)]
     for entry in operations:
         rows = [
-            ["synaptic operations per lane and clock cycle, all cycles", f"{entry['rate']:.3f}"],
-            ["of the samples alone", f"{entry['sample_rate']:.3f}"],
+            ["synaptic operations per lane and clock cycle of the samples", f"{entry['sample_rate']:.3f}"],
+            ["and of all clock cycles, reading the answers included", f"{entry['rate']:.3f}"],
             ["clock cycles per time step", f"{entry['cycles_per_step']:.1f}"],
             ["input spikes per time step", f"{entry['input_spikes_per_step']:.1f}"],
         ]
