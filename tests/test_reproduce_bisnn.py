@@ -34,7 +34,7 @@ PLAN = settings.Plan(
     seeds=2,
     noises=("moons-25",),
     gradients=("bptt", "local"),
-    moon={rule: replace(each, hidden=(8, 8), train_size=20, batch_size=10, **SMALL)
+    moon={rule: replace(each, hidden=(8, 8), train_size=20, batch_size=10, held_back=40, **SMALL)
           for rule, each in settings.MOON.items()},
     digits=DIGITS,
     mnist={rule: replace(each, hidden=(10,), **SMALL) for rule, each in settings.MNIST.items()},
@@ -106,8 +106,8 @@ def test_study_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     out = tmp_path / "study"
     found = run(out)
     text = (out / "report.md").read_text()
-    assert [(entry["gradient"], entry["method"]) for entry in found["moons"]] == [
-        (gradient, method) for gradient in ("bptt", "local") for method in METHODS
+    assert [(entry["gradient"], entry["tempered"], entry["method"]) for entry in found["moons"]] == [
+        (*how, method) for how in (("bptt", False), ("bptt", True), ("local", False)) for method in METHODS
     ]
     assert [(entry["method"], entry["tempered"]) for entry in found["digits"]] == [
         (method, tempered) for tempered in (False, True) for method in METHODS
@@ -339,11 +339,16 @@ def network(
     return found
 
 
-def moons(noise: str, accuracy: Sequence[float], ece: Sequence[float]) -> dict[Job, dict[str, Any]]:
+def moons(
+    noise: str, accuracy: Sequence[float], ece: Sequence[float], tempered: Sequence[float] | None = None
+) -> dict[Job, dict[str, Any]]:
     """Results of ST, mode, ensemble and float."""
     networks = {rule: FULL.moons(noise, "bptt", rule) for rule in FULL.moon}
     far = {method: {"far": 0.7} for method in METHODS}
-    return network(networks, dict(zip(METHODS, accuracy, strict=True)), dict(zip(METHODS, ece, strict=True)), far)
+    heated = dict(zip(METHODS, tempered, strict=True)) if tempered else None
+    return network(
+        networks, dict(zip(METHODS, accuracy, strict=True)), dict(zip(METHODS, ece, strict=True)), far, heated
+    )
 
 
 def digits(
@@ -399,8 +404,14 @@ def test_bars_and_claims_of_two_moons() -> None:
     assert bars["Two moons, noise 0.25: accuracy of the ensemble not below that of ST"]["answer"] == "**NO**"
     high = bars["Two moons, noise 0.1: all at least 99.3 %"]
     assert (high["answer"], high["margin"]) == ("yes", "+0.10 points (ST)")
+    assert not any("temperature" in name for name in bars)
     results |= moons("moons-10", (0.994, 0.992, 0.999, 0.998), (0.003, 0.005, 0.014, 0.002))
-    assert digested(results)[1]["Two moons, noise 0.1: all at least 99.3 %"]["answer"] == "**NO**"
+    results |= moons("moons-25", (0.92, 0.92, 0.93, 0.918), (0.037, 0.06, 0.02, 0.048), (0.02, 0.02, 0.008, 0.02))
+    _, bars = digested(results)
+    assert bars["Two moons, noise 0.1: all at least 99.3 %"]["answer"] == "**NO**"
+    assert bars["Two moons, noise 0.25: ECE of the ensemble at most 0.5 of that of ST"]["answer"] == "**NO**"
+    heated = bars["Two moons, noise 0.25, all with temperature: ECE of the ensemble at most 0.5 of that of ST"]
+    assert (heated["answer"], heated["margin"]) == ("yes", "0.40 times it")
 
 
 def test_bars_and_claims_of_digits() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from host import plots
 from host.calibration import Reliability
-from host.reproduce.bisnn.findings import ALMOST, FOREIGN
+from host.reproduce.bisnn.findings import ALMOST, BAYES, FOREIGN
 from host.reproduce.bisnn.settings import BINS, METHODS, MOONS
 
 LOOK = dict(zip(METHODS, (plots.BLUE, plots.ORANGE, plots.RED, plots.GREY), strict=True))
@@ -21,7 +21,8 @@ LOOK = dict(zip(METHODS, (plots.BLUE, plots.ORANGE, plots.RED, plots.GREY), stri
 def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write all figures for which there are results, as PNG."""
     figures: dict[str, Callable[[], Any]] = {}
-    maps = [(entry, arrays) for entry in found["moons"] if (arrays := _arrays(folder / "cells", entry["map"]["key"]))]
+    plain = [entry for entry in found["moons"] if not entry["tempered"]]
+    maps = [(entry, arrays) for entry in plain if (arrays := _arrays(folder / "cells", entry["map"]["key"]))]
     if maps:
         figures["maps.png"] = lambda: _maps(maps)
     if found["moons"]:
@@ -78,15 +79,11 @@ def _curve(entry: Mapping[str, Any]) -> Reliability:
 def _reliability(entries: Sequence[Mapping[str, Any]]) -> Any:
     """Reliability of all methods: two moons of the largest noise by the first gradient, or digits."""
     if "noise" in entries[0]:
-        noise = max(entry["noise"] for entry in entries)
-        shown = [entry for entry in entries if (entry["noise"], entry["gradient"]) == (noise, entries[0]["gradient"])]
-        names = {entry["method"]: entry for entry in shown}
-    else:
-        names = {entry["method"]: entry for entry in entries if not entry["tempered"]}
-        tempered = next(
-            (entry for entry in entries if entry["tempered"] and entry["method"] == "Bayes, ensemble"), None
-        )
-        names |= {"Bayes, ensemble, temperature": tempered} if tempered else {}
+        main = (max(entry["noise"] for entry in entries), entries[0]["gradient"])
+        entries = [entry for entry in entries if (entry["noise"], entry["gradient"]) == main]
+    names = {entry["method"]: entry for entry in entries if not entry["tempered"]}
+    tempered = [entry for entry in entries if entry["tempered"] and entry["method"] == BAYES]
+    names |= {f"{BAYES}, temperature": entry for entry in tempered}
     figure = plots.reliability_diagram({name: _curve(entry) for name, entry in names.items()}, width=6.0)
     figure.axes[0].legend(loc="lower right")
     return figure
@@ -95,7 +92,7 @@ def _reliability(entries: Sequence[Mapping[str, Any]]) -> Any:
 def _digits(entries: Sequence[Mapping[str, Any]]) -> Any:
     """Accuracy, calibration and foreign inputs of each answer; small points are seeds."""
     shown = [entry for entry in entries if not entry["tempered"]]
-    shown += [entry for entry in entries if entry["tempered"] and entry["method"] == "Bayes, ensemble"]
+    shown += [entry for entry in entries if entry["tempered"] and entry["method"] == BAYES]
     names = [entry["method"] + (",\ntemperature" if entry["tempered"] else "") for entry in shown]
     panels = [("accuracy (%)", 100.0, lambda entry: (entry["accuracy"], entry["seeds"]["accuracy"]))]
     panels += [("ECE", 1.0, lambda entry: (entry["ece"], entry["seeds"]["ece"]))]

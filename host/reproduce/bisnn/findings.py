@@ -153,19 +153,20 @@ def digest(plan: Plan, results: Results) -> dict[str, Any]:
         "tried": _tried(plan, results),
         "readouts": _read_outs(plan, results),
         "mismatch": _mismatch(plan, results),
-        "mnist": _compared(plan, results, plan.mnist, tempered=False),
+        "mnist": _compared(plan, results, plan.mnist),
         "memory": _memory(plan, results),
         "confirmation": _confirmation(plan, results),
     }
     return found | {"claims": claims(found), "bars": bars(found)}
 
 
-def _compared(
-    plan: Plan, results: Results, networks: Mapping[str, Setting], tempered: bool, **more: Any
-) -> list[dict[str, Any]]:
-    """All methods on one problem, each against the straight-through and the float network asked likewise."""
+def _compared(plan: Plan, results: Results, networks: Mapping[str, Setting], **more: Any) -> list[dict[str, Any]]:
+    """All methods on one problem, each against the straight-through and the float network asked likewise.
+
+    Answers with a temperature follow those without, where samples were held back.
+    """
     entries = []
-    for suffix in ("", TEMPERED) if tempered else ("",):
+    for suffix in ("", TEMPERED):
         found = {
             method: trainings(plan, results, networks.get(rule), answer.name + suffix)
             for method, (rule, answer) in METHODS.items()
@@ -186,7 +187,7 @@ def _moons(plan: Plan, results: Results) -> list[dict[str, Any]]:
     for noise in plan.noises:
         for gradient in plan.gradients:
             networks = {rule: plan.moons(noise, gradient, rule) for rule in plan.moon}
-            mine = _compared(plan, results, networks, tempered=False, noise=noise, gradient=gradient)
+            mine = _compared(plan, results, networks, noise=noise, gradient=gradient)
             # Where the arrays of the maps are, of the first seed.
             keys = {rule: s.train(setting, 0).key() for rule, setting in networks.items()}
             entries += [
@@ -198,7 +199,7 @@ def _moons(plan: Plan, results: Results) -> list[dict[str, Any]]:
 
 
 def _digits(plan: Plan, results: Results) -> list[dict[str, Any]]:
-    return _compared(plan, results, plan.digits, tempered=True)
+    return _compared(plan, results, plan.digits)
 
 
 def _asked(plan: Plan, results: Results, setting: Setting, answer: Answer, suffix: str = "") -> dict[int, Result]:
@@ -358,16 +359,17 @@ def problem(dataset: str) -> str:
 # ---- what it means --------------------------------------------------------------------------------------------------
 
 
+HEATED = ", all with temperature"
+"""What follows the name of a condition in which all answers have their temperatures."""
+
+
 def conditions(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """Entries of all methods by condition: problem, gradient, whether asked with a temperature."""
     named: dict[str, dict[str, dict[str, Any]]] = {}
-    for entry in found["moons"]:
-        name = problem(entry["noise"]) + (", local losses" if entry["gradient"] == "local" else "")
-        named.setdefault(name, {})[entry["method"]] = entry
-    for dataset in ("digits", "mnist"):
-        for entry in found[dataset]:
-            name = problem(dataset) + (", all with temperature" if entry["tempered"] else "")
-            named.setdefault(name, {})[entry["method"]] = entry
+    for part in ("moons", "digits", "mnist"):
+        for entry in found[part]:
+            name = problem(entry.get("noise", part)) + (", local losses" if entry.get("gradient") == "local" else "")
+            named.setdefault(name + HEATED * entry["tempered"], {})[entry["method"]] = entry
     return named
 
 
@@ -597,9 +599,12 @@ def _read(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def bars(found: Mapping[str, Any]) -> list[dict[str, str]]:
     """What should be shown, each with yes or no, the figures and by how much."""
     named = conditions(found)
-    noisy, quiet = (named.get(MOONS[name], {}) for name in ("moons-25", "moons-10"))
+    noisy, quiet = MOONS["moons-25"], MOONS["moons-10"]
+    heated = _noisy_bars(named[noisy + HEATED], HEATED) if noisy + HEATED in named else []
     return [
-        *_moons_bars(noisy, quiet),
+        *_noisy_bars(named.get(noisy, {})),
+        *heated,
+        _quiet_bar(named.get(quiet, {})),
         *_digits_bars(found["digits"]),
         *_mismatch_bars(found["mismatch"]),
         _mnist_bar(named.get(problem("mnist"), {})),
@@ -613,28 +618,31 @@ def bar(what: str, reached: bool | None = None, figures: str = "-", margin: str 
             "margin": margin}  # fmt: skip
 
 
-def _moons_bars(noisy: Mapping[str, Any], quiet: Mapping[str, Any]) -> list[dict[str, str]]:
-    half = f"{MOONS['moons-25'].capitalize()}: ECE of the ensemble at most {HALF:g} of that of ST"
-    above = f"{MOONS['moons-25'].capitalize()}: accuracy of the ensemble not below that of ST"
+def _noisy_bars(methods: Mapping[str, Any], how: str = "") -> list[dict[str, str]]:
+    where = f"{MOONS['moons-25'].capitalize()}{how}"
+    half = f"{where}: ECE of the ensemble at most {HALF:g} of that of ST"
+    above = f"{where}: accuracy of the ensemble not below that of ST"
+    if ST not in methods or BAYES not in methods:
+        return [bar(half), bar(above)]
+    mine, straight = methods[BAYES], methods[ST]
+    a, b, minus = mine["ece"]["mean"], straight["ece"]["mean"], mine["minus_st"]["accuracy"]
+    pairs = list(zip(mine["seeds"]["ece"], straight["seeds"]["ece"], strict=True))
+    seeds = f"in {sum(one <= HALF * other for one, other in pairs)} of {len(pairs)} seeds"
+    shares = f"{percent(mine['accuracy']['mean'])} % against {percent(straight['accuracy']['mean'])} %"
+    return [
+        bar(half, a <= HALF * b, f"{a:.4f} against {b:.4f}, {seeds}", f"{a / b:.2f} times it"),
+        bar(above, minus["mean"] >= 0, shares, f"{points(minus)} points"),
+    ]
+
+
+def _quiet_bar(methods: Mapping[str, Any]) -> dict[str, str]:
     high = f"{MOONS['moons-10'].capitalize()}: all at least {100 * MOONS_ACCURACY:.1f} %"
-    lines = [bar(half), bar(above), bar(high)]
-    if ST in noisy and BAYES in noisy:
-        mine, straight = noisy[BAYES], noisy[ST]
-        a, b = mine["ece"]["mean"], straight["ece"]["mean"]
-        pairs = list(zip(mine["seeds"]["ece"], straight["seeds"]["ece"], strict=True))
-        seeds = sum(one <= HALF * other for one, other in pairs)
-        lines[0] = bar(
-            half, a <= HALF * b, f"{a:.4f} against {b:.4f}, in {seeds} of {len(pairs)} seeds", f"{a / b:.2f} times it"
-        )
-        minus = mine["minus_st"]["accuracy"]
-        shares = f"{percent(mine['accuracy']['mean'])} % against {percent(straight['accuracy']['mean'])} %"
-        lines[1] = bar(above, minus["mean"] >= 0, shares, f"{points(minus)} points")
-    if quiet:
-        worst = min(quiet.values(), key=lambda entry: entry["accuracy"]["mean"])
-        shares = ", ".join(f"{method} {percent(entry['accuracy']['mean'])}" for method, entry in quiet.items())
-        over = worst["accuracy"]["mean"] - MOONS_ACCURACY
-        lines[2] = bar(high, over >= 0, f"{shares} %", f"{100 * over:+.2f} points ({worst['method']})")
-    return lines
+    if not methods:
+        return bar(high)
+    worst = min(methods.values(), key=lambda entry: entry["accuracy"]["mean"])
+    shares = ", ".join(f"{method} {percent(entry['accuracy']['mean'])}" for method, entry in methods.items())
+    over = worst["accuracy"]["mean"] - MOONS_ACCURACY
+    return bar(high, over >= 0, f"{shares} %", f"{100 * over:+.2f} points ({worst['method']})")
 
 
 def _digits_bars(digits: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

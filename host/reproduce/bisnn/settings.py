@@ -277,7 +277,10 @@ class Plan:
     operations: int
 
     def moons(self, noise: str, gradient: str, rule: str) -> Setting:
-        return replace(self.moon[rule], dataset=noise, gradient=gradient)
+        """Temperatures are fitted with the first gradient only."""
+        base = self.moon[rule]
+        back = base.held_back if gradient == self.gradients[0] else 0
+        return replace(base, dataset=noise, gradient=gradient, held_back=back)
 
     def with_read_out(self, rule: str, read_out: str) -> Setting:
         usual = self.digits[rule]

@@ -25,8 +25,8 @@ def markdown(found: Mapping[str, Any], plan: Plan) -> str:
         "by a fixed random matrix of -1 and +1. *Mode*: the most probable weights of the posterior. *Ensemble*: mean "
         f"of the probabilities of {MEMBERS} networks drawn from it. *Float*: the same neurons, read-out, loss and "
         "gradients in floating point with real weights. *Temperature*: class probabilities to the power of an exponent "
-        "and normalised; the exponent comes from another training of the same network without a part of the training "
-        "samples, on these, so that no test sample takes part in it.",
+        "and normalised; the exponent is fitted on samples held back from the training pool, with a twin of the "
+        "network that learned without them.",
         "Accuracies are in %, mean ± standard deviation over seeds; each seed has a split, start and order of its own. "
         f"ECE: expected calibration error, {BINS} equal bins of the largest probability. NLL in nats; Brier score "
         "summed over the classes. AUROC: how well confidence tells test samples from foreign inputs. Differences of "
@@ -62,7 +62,7 @@ def _settings(plan: Plan) -> list[str]:
         rows += [[f"{name}, {RULES[rule]}", *_constants(setting)] for rule, setting in network.items()]
     head = [
         "network", "neurons", "time steps", "encoding", "read-out", "epochs", "batch", "gain", "rate", "kappa",
-        "training samples",
+        "reset size", "training samples",
     ]  # fmt: skip
     return section("Settings", "", head, rows)
 
@@ -78,6 +78,7 @@ def _constants(setting: Setting) -> list[str]:
         f"{setting.gain:g}",
         f"{setting.rate:g}",
         f"{setting.kappa:g}" if setting.rule == "bayes" else "-",
+        str(setting.reset_size or "near 8 sqrt(fan-in)"),
         str(setting.train_size or "all"),
     ]
 
@@ -135,7 +136,7 @@ def _moons(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     for noise in dict.fromkeys(entry["noise"] for entry in entries):
         rows = [
-            [entry["gradient"], entry["method"], *_scores(entry), *_foreign(entry, kinds)]
+            [entry["gradient"], _method(entry), *_scores(entry), *_foreign(entry, kinds)]
             for entry in entries
             if entry["noise"] == noise
         ]
