@@ -67,7 +67,7 @@ class Output:
     first_spike: list[NDArray[np.int32]]
     """int32 ``(n_samples, n_layer)``: time step of the first spike, -1 if there was none."""
     potential_sum: NDArray[np.int64]
-    """int64 ``(n_samples, n_out)``: membrane before the reset, summed over the steps."""
+    """int64 ``(n_samples, n_out)``: membrane before the reset, summed over the steps; ``(n_samples, 0)`` if left out."""
     winners: NDArray[np.int32]
     """int32 ``(n_samples, n_out)``: steps won if the last layer is winner-take-all, else 0."""
     raster: list[NDArray[np.bool_]]
@@ -100,6 +100,8 @@ class Encoded:
     record: tuple[str, ...]
     """Streams to read out."""
     early_end: bool
+    potentials: bool
+    """Whether the summed potentials are read."""
     settings: dict[str, int]
     """Registers that say how samples are shown."""
     requests: Iterable[Request]
@@ -539,6 +541,7 @@ class Chip:
         record: Iterable[str] = (),
         seeds: Any = None,
         early_end: bool = False,
+        potentials: bool = True,
     ) -> Output:
         """Run samples through the loaded network, with all posted writes before them.
 
@@ -559,6 +562,8 @@ class Chip:
         early_end
             End a sample after the step by which every neuron of the last layer has fired, see :attr:`Output.steps`;
             without effect if something is recorded.
+        potentials
+            ``False`` leaves :attr:`Output.potential_sum` out of the answers, two words for every output.
 
         Raises
         ------
@@ -567,7 +572,11 @@ class Chip:
         ChipError, LinkError
             If the chip refuses or answers nonsense.
         """
-        return self._show(self._encode(Opcode.RUN, x, steps, seed, encoding, record, seeds, early_end=early_end))
+        return self._show(
+            self._encode(
+                Opcode.RUN, x, steps, seed, encoding, record, seeds, early_end=early_end, potentials=potentials
+            )
+        )
 
     def encode(
         self,
@@ -578,6 +587,7 @@ class Chip:
         record: Iterable[str] = (),
         seeds: Any = None,
         early_end: bool = False,
+        potentials: bool = True,
     ) -> Encoded:
         """Check samples and build their frames, to be run any number of times and with any networks.
 
@@ -585,7 +595,9 @@ class Chip:
         frames are built here and kept, 8 bytes for every word (four intensities or one event, and three words more for
         each sample), while :meth:`run` builds those of one exchange at a time.
         """
-        encoded = self._encode(Opcode.RUN, x, steps, seed, encoding, record, seeds, early_end=early_end)
+        encoded = self._encode(
+            Opcode.RUN, x, steps, seed, encoding, record, seeds, early_end=early_end, potentials=potentials
+        )
         return replace(encoded, requests=tuple(encoded.requests))
 
     def run_encoded(self, encoded: Encoded) -> Output:
@@ -659,11 +671,13 @@ class Chip:
         labels: Any = None,
         layers: frozenset[int] = frozenset(),
         early_end: Any = False,
+        potentials: Any = True,
     ) -> Encoded:
         """Check the arguments of :meth:`run` or :meth:`learn`; the requests are built when they are asked for."""
         cfg, learns = self.cfg, opcode == Opcode.LEARN
-        if not isinstance(early_end, (bool, np.bool_)):
-            raise UserError(f"early_end = {early_end!r}: must be True or False")
+        for name, value in (("early_end", early_end), ("potentials", potentials)):
+            if not isinstance(value, (bool, np.bool_)):
+                raise UserError(f"{name} = {value!r}: must be True or False")
         recorded = self._recorded(record, learns)
         x, steps, code, seeds = check_samples(cfg, x, steps, seed, encoding, seeds)
         if isinstance(x, Events):
@@ -677,13 +691,14 @@ class Chip:
             "ENCODING": int(code),
             "RECORD": sum(1 << RECORDS[item] for item in recorded),
             "EARLY_END": int(early_end),
+            "BRIEF": int(not potentials),
         }
         if learns:
             settings["LEARN_ENABLE"] = sum(1 << layer for layer in layers)
         words_per_step = cfg.neuron_depth * -(-cfg.lanes // 32) * (len(recorded) + ("gradient" in recorded))
-        length = steps * words_per_step + 2 + cfg.n_neurons * (1 + learns) + 2 * cfg.n_out
+        length = steps * words_per_step + 2 + cfg.n_neurons * (1 + learns) + 2 * cfg.n_out * potentials
         requests = self._requests(opcode, x, seeds, labels if learns else None, length)
-        return Encoded(cfg, len(x), steps, recorded, bool(early_end), settings, requests, length)
+        return Encoded(cfg, len(x), steps, recorded, bool(early_end), bool(potentials), settings, requests, length)
 
     def _requests(
         self,
@@ -834,7 +849,7 @@ class Chip:
             raise ChipError(
                 f"the chip did not accept the events of sample {sample}: not ascending, too late or no input"
             )
-        ends = accumulate([2, cfg.n_neurons, 2 * cfg.n_out, cfg.n_neurons])
+        ends = accumulate([2, cfg.n_neurons, 2 * cfg.n_out * encoded.potentials, cfg.n_neurons])
         neurons, potentials, errors = (rest[:, a:b] for a, b in pairwise(ends))
         first = self._halves(neurons, 16)
         for steps_of_layer in first:

@@ -241,6 +241,7 @@ class GoldenChip:
             gate=bool(record >> RECORD_GATE & 1),
             gradient=bool(record >> RECORD_GRADIENT & 1),
             early_end=bool(value[self._offset["EARLY_END"]]),
+            brief=bool(value[self._offset["BRIEF"]]),
             shift=layer("SHIFT"),
             decay_syn=layer("DECAY_SYN"),
             decay_mem=layer("DECAY_MEM"),

@@ -82,6 +82,7 @@ class Control:
     gate: bool
     gradient: bool
     early_end: bool
+    brief: bool
     shift: NDArray[np.int64]
     decay_syn: NDArray[np.int64]
     decay_mem: NDArray[np.int64]
@@ -144,7 +145,8 @@ def stream_words(cfg: ChipConfig, control: Control, learn: bool) -> int:
 
 def answer_words(cfg: ChipConfig, control: Control, learn: bool) -> int:
     """Payload words of the answer to a RUN or LEARN frame."""
-    return stream_words(cfg, control, learn) + 2 + (2 if learn else 1) * cfg.n_neurons + 2 * cfg.n_out
+    potentials = 0 if control.brief else 2 * cfg.n_out
+    return stream_words(cfg, control, learn) + 2 + (2 if learn else 1) * cfg.n_neurons + potentials
 
 
 def _sources_digest() -> int:
@@ -199,7 +201,7 @@ def _kernel() -> Callable[..., int]:
     def run(
         begin, end, words, starts, lengths, seeds, labels, learn, sizes, n_words, weight_base, neuron_base, lanes, low,
         high, weight_low, weight_high, die_tables, learning, slots, steps, encoding, raster, gate, gradient, early_end,
-        amplitude, threshold_amplitude, jitter_amplitude, seeded, drawing, constants, weights, signs, bias,
+        brief, amplitude, threshold_amplitude, jitter_amplitude, seeded, drawing, constants, weights, signs, bias,
         settled_threshold, leak, wide, stored, synapse_words, table, delays, thetas, neuron_words, costs,
         out, tracing, trace,
     ):  # fmt: skip
@@ -441,10 +443,11 @@ def _kernel() -> Callable[..., int]:
                     k = neuron_base[layer] * lanes + i
                     out[s, position] = np.uint32(first[k] << 16 | min(count[k], 0xFFFF))
                     position += 1
-            for i in range(sizes[-1]):
-                out[s, position] = np.uint32(potential[i] & 0xFFFFFFFF)
-                out[s, position + 1] = np.uint32((potential[i] >> 32) & 0xFFFFFFFF)
-                position += 2
+            if not brief:
+                for i in range(sizes[-1]):
+                    out[s, position] = np.uint32(potential[i] & 0xFFFFFFFF)
+                    out[s, position + 1] = np.uint32((potential[i] >> 32) & 0xFFFFFFFF)
+                    position += 2
             if learn:
                 for layer in range(n_layers):
                     for i in range(sizes[layer + 1]):
@@ -537,7 +540,7 @@ class Sequencer:
         return (
             samples.words, samples.starts, samples.lengths, samples.seeds, samples.labels, samples.learn, *self._shape,
             control.steps, control.encoding, int(control.raster), int(control.gate),
-            bool(control.gradient and samples.learn), early_end, *amplitudes, bool(seeded), bool(drawing), constants,
+            bool(control.gradient and samples.learn), early_end, control.brief, *amplitudes, bool(seeded), bool(drawing), constants,
             memory.effective, memory.signs, memory.bias, memory.threshold, memory.leak, wide, memory.weights,
             memory.synapse_words, memory.die_globals, memory.delays, memory.thetas, memory.neuron_words, self._costs,
         )  # fmt: skip

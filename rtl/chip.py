@@ -258,6 +258,7 @@ class Chip(wiring.Component):
         m.d.comb += [
             executor.raster_empty.eq(recorder.empty),
             results.start.eq(executor.results_start),
+            results.brief.eq(control.brief),
             results.cycles.eq(executor.cycles),
             results.input_spikes.eq(executor.input_spikes),
             neurons.read.eq(results.reading),

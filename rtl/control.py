@@ -32,6 +32,7 @@ class Control(wiring.Component):
                 "encoding": Out(2),
                 "record": Out(3 if cfg.learning else 2),
                 "early_end": Out(1),
+                "brief": Out(1),
                 "layer": In(range(max(len(cfg.neuron_layers), 2))),
                 "constants": Out(constants(cfg)),
             }
@@ -68,6 +69,7 @@ class Control(wiring.Component):
             self.encoding.eq(named["ENCODING"]),
             self.record.eq(named["RECORD"]),
             self.early_end.eq(named["EARLY_END"]),
+            self.brief.eq(named["BRIEF"]),
         ]
         layers, firing = [], []
         for layer in range(len(cfg.neuron_layers)):

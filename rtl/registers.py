@@ -318,6 +318,7 @@ def global_registers(cfg: ChipConfig) -> list[Register]:
             1,
             "1: a RUN frame without rasters ends after the step by which every neuron of the last layer has fired.",
         ),
+        Register("BRIEF", 0x45, 1, "1: the answer to a sample leaves out the summed potentials of the last layer."),
     ]
 
 

@@ -15,7 +15,7 @@ from rtl.neuron import READOUT
 class Results(wiring.Component):
     """After `start`: cycles, input spikes, read-out of every neuron, potentials of the last layer; one word a cycle.
 
-    With `learned` there follow the numbers of gradient spikes of every neuron.
+    `brief` leaves the potentials out. With `learned` there follow the numbers of gradient spikes of every neuron.
 
     `reading` selects the memories' read ports, whose word at `address` must be there in the next cycle.
     """
@@ -26,6 +26,7 @@ class Results(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
+                "brief": In(1),
                 "cycles": In(32),
                 "input_spikes": In(32),
                 "reading": Out(1),
@@ -69,12 +70,21 @@ class Results(wiring.Component):
                 with m.If(ready):
                     m.next = "NEURONS"
             with m.State("NEURONS"):
-                m.d.comb += out.data.eq(Array(Value.cast(self.readout[index]) for index in range(lanes))[lane])
+                m.d.comb += [
+                    out.data.eq(Array(Value.cast(self.readout[index]) for index in range(lanes))[lane]),
+                    out.last.eq(self.brief & (lane == last_lane) & (word == last_word) & ~learned),
+                ]
                 with m.If(ready):
                     m.d.sync += lane.eq(lane + 1)
                     with m.If(lane == last_lane):
                         m.d.sync += lane.eq(0)
-                        with m.If(word == last_word):
+                        with m.If((word == last_word) & self.brief):
+                            m.d.comb += self.address.eq(0)
+                            m.next = "IDLE"
+                            if cfg.learning:
+                                with m.If(learned):
+                                    m.next = "GRADIENTS"
+                        with m.Elif(word == last_word):
                             m.d.comb += self.address.eq(cfg.neuron_base[-1])
                             m.next = "POTENTIALS"
                         with m.Else():

@@ -56,19 +56,21 @@ def compare(program: Program, chip: NDArray[np.uint64], model: NDArray[np.uint64
     cfg = program.cfg
     answers, expected = split(chip), split(model)
     totals = Totals(configurations=1, frames=len(program.frames))
-    samples = zip(program.steps, program.early, strict=True)
+    samples = zip(program.steps, program.early, program.brief, strict=True)
     for number, (frame, here, there) in enumerate(zip(program.frames, answers, expected, strict=False)):
+        header = int(there[0])
+        opcode = header >> 24 & 0xFF ^ ANSWER
+        ran = opcode in SAMPLES and header & 0xFFFF == Status.OK
+        steps, early, brief = next(samples) if ran else (0, False, False)
         if len(here) != len(there) or (here != there).any():
             raise AssertionError(
                 f"{cfg.to_json()}, program {program.seed}, frame {number} ({_title(frame)}): "
-                f"{_difference(cfg, here, there)}"
+                f"{_difference(cfg, here, there, brief)}"
             )
-        header = int(there[0])
-        opcode = header >> 24 & 0xFF ^ ANSWER
-        if opcode in SAMPLES and header & 0xFFFF == Status.OK:
-            tail = there[-1 - _result_words(cfg, opcode) : -1]
+        if ran:
+            tail = there[-1 - _result_words(cfg, opcode, brief) : -1]
             totals.cycles += int(tail[0])
-            totals.steps += _steps_run(cfg, tail, *next(samples))
+            totals.steps += _steps_run(cfg, tail, steps, early)
             totals.spikes += int((tail[2 : 2 + cfg.n_neurons] & np.uint64(0xFFFF)).sum())
             if opcode == Opcode.LEARN:
                 totals.learned += 1
@@ -87,9 +89,10 @@ def compare(program: Program, chip: NDArray[np.uint64], model: NDArray[np.uint64
 SAMPLES = (Opcode.RUN, Opcode.LEARN)
 
 
-def _result_words(cfg: ChipConfig, opcode: int) -> int:
+def _result_words(cfg: ChipConfig, opcode: int, brief: bool) -> int:
     """Words at the end of a sample's answer: cycles, input spikes, neurons, potentials, gradient spikes."""
-    return 2 + cfg.n_neurons + 2 * cfg.n_out + (cfg.n_neurons if opcode == Opcode.LEARN else 0)
+    potentials = 0 if brief else 2 * cfg.n_out
+    return 2 + cfg.n_neurons + potentials + (cfg.n_neurons if opcode == Opcode.LEARN else 0)
 
 
 def _steps_run(cfg: ChipConfig, tail: NDArray[np.uint64], steps: int, early: bool) -> int:
@@ -104,14 +107,14 @@ def _title(frame: Sequence[int]) -> str:
     return f"{name}, {len(frame)} words"
 
 
-def _difference(cfg: ChipConfig, chip: NDArray[np.uint64], model: NDArray[np.uint64]) -> str:
+def _difference(cfg: ChipConfig, chip: NDArray[np.uint64], model: NDArray[np.uint64], brief: bool) -> str:
     if len(chip) != len(model):
         return f"the chip answered {len(chip)} words, the model {len(model)}"
     place = int(np.flatnonzero(chip != model)[0])
-    return f"{_meaning(cfg, model, place)}: the chip said {int(chip[place]):#x}, the model {int(model[place]):#x}"
+    return f"{_meaning(cfg, model, place, brief)}: the chip said {int(chip[place]):#x}, the model {int(model[place]):#x}"
 
 
-def _meaning(cfg: ChipConfig, answer: NDArray[np.uint64], place: int) -> str:
+def _meaning(cfg: ChipConfig, answer: NDArray[np.uint64], place: int, brief: bool) -> str:
     """What word `place` of an answer is."""
     if place == 0:
         return "header"
@@ -120,7 +123,7 @@ def _meaning(cfg: ChipConfig, answer: NDArray[np.uint64], place: int) -> str:
     opcode = int(answer[0]) >> 24 & 0xFF ^ ANSWER
     if opcode not in SAMPLES:
         return f"word {place - 1} of the payload"
-    tail = place - (len(answer) - 1 - _result_words(cfg, opcode))
+    tail = place - (len(answer) - 1 - _result_words(cfg, opcode, brief))
     if tail < 0:
         return f"word {place - 1} of the rasters"
     if tail < 2:
@@ -128,9 +131,10 @@ def _meaning(cfg: ChipConfig, answer: NDArray[np.uint64], place: int) -> str:
     neuron, what = tail - 2, "first spike and count"
     if neuron >= cfg.n_neurons:
         output, half = divmod(neuron - cfg.n_neurons, 2)
-        if output < cfg.n_out:
+        if output < cfg.n_out and not brief:
             return f"potential of output {output} ({('low', 'high')[half]} word)"
-        neuron, what = neuron - cfg.n_neurons - 2 * cfg.n_out, "positive and negative gradient spikes"
+        neuron -= cfg.n_neurons + (0 if brief else 2 * cfg.n_out)
+        what = "positive and negative gradient spikes"
     ends = list(accumulate(cfg.neuron_layers))
     layer = next(index for index, end in enumerate(ends) if neuron < end)
     return f"{what} of neuron {neuron - (ends[layer] - cfg.neuron_layers[layer])} of layer {layer}"

@@ -73,13 +73,14 @@ def at(region: Region, offset: int = 0) -> int:
 
 @dataclass
 class Program:
-    """Frames in the order of sending; of each sample its steps, and whether it may end before them."""
+    """Frames in the order of sending; of each sample its steps, whether it may end before them and lacks potentials."""
 
     cfg: ChipConfig
     seed: int
     frames: list[list[int]] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     early: list[bool] = field(default_factory=list)
+    brief: list[bool] = field(default_factory=list)
 
     @property
     def words(self) -> NDArray[np.uint64]:
@@ -96,11 +97,11 @@ def random_program(cfg: ChipConfig, seed: int, *, chapters: int, samples: int, m
     program = Program(cfg, seed)
     for _ in range(chapters):
         steps, encoding = draw.randint(1, max_steps), draw.choice((0, 1, 2, 2, 3, 0))
-        record, early = draw.choice((0, 0, 0, 1, 2, 3, 4, 7)), draw.random() < 0.5
+        record, early, brief = draw.choice((0, 0, 0, 1, 2, 3, 4, 7)), draw.random() < 0.5, draw.random() < 0.3
         extreme = draw.random() < 0.3
         learn = cfg.learning and draw.random() < 0.75
         program.frames += _memories(cfg, draw, extreme)
-        program.frames += _registers(cfg, draw, [steps, encoding, record], early, extreme)
+        program.frames += _registers(cfg, draw, [steps, encoding, record], [early, brief], extreme)
         if learn:
             program.frames += _learnable(cfg, draw)
         for _ in range(samples):
@@ -110,6 +111,7 @@ def random_program(cfg: ChipConfig, seed: int, *, chapters: int, samples: int, m
             program.frames.append(_sample(cfg, draw, steps, encoding, learned))
             program.steps.append(steps)
             program.early.append(early and record & 3 == 0 and not learned)
+            program.brief.append(brief)
             if draw.random() < 0.3:
                 program.frames.append(_change(cfg, draw))
         program.frames += _read_back(cfg, draw)
@@ -187,10 +189,10 @@ def _packed(cfg: ChipConfig, draw: random.Random, longest: int) -> int:
 
 
 def _registers(
-    cfg: ChipConfig, draw: random.Random, sample: list[int], early: bool, extreme: bool
+    cfg: ChipConfig, draw: random.Random, sample: list[int], answer: list[bool], extreme: bool
 ) -> Iterator[list[int]]:
     yield frame(Opcode.WRITE, at(Region.REGISTERS, 0x40), sample)
-    yield frame(Opcode.WRITE, at(Region.REGISTERS, 0x44), [early])
+    yield frame(Opcode.WRITE, at(Region.REGISTERS, 0x44), answer)
     for layer in range(len(cfg.neuron_layers)):
         state_top = cfg.state_range[1]
         values = [

@@ -497,8 +497,9 @@ class ReferenceChip:
         result = [*stream, cycles & M32, n_input_spikes]
         for layer in range(len(sizes)):
             result += [f << 16 | min(c, 0xFFFF) for f, c in zip(first[layer], count[layer], strict=True)]
-        for value in total:
-            result += [value & M32, value >> 32 & M32]
+        if not self.register("BRIEF"):
+            for value in total:
+                result += [value & M32, value >> 32 & M32]
         if learn:
             for positive, negative in zip(*gradients, strict=True):
                 result += [p << 16 | n for p, n in zip(positive, negative, strict=True)]
