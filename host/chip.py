@@ -67,7 +67,7 @@ class Output:
     first_spike: list[NDArray[np.int32]]
     """int32 ``(n_samples, n_layer)``: time step of the first spike, -1 if there was none."""
     potential_sum: NDArray[np.int64]
-    """int64 ``(n_samples, n_out)``: membrane before the reset, summed over the steps; ``(n_samples, 0)`` if left out."""
+    """int64 ``(n_samples, n_out)``: membrane before the reset, summed over the steps; no columns if left out."""
     winners: NDArray[np.int32]
     """int32 ``(n_samples, n_out)``: steps won if the last layer is winner-take-all, else 0."""
     raster: list[NDArray[np.bool_]]

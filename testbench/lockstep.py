@@ -111,7 +111,9 @@ def _difference(cfg: ChipConfig, chip: NDArray[np.uint64], model: NDArray[np.uin
     if len(chip) != len(model):
         return f"the chip answered {len(chip)} words, the model {len(model)}"
     place = int(np.flatnonzero(chip != model)[0])
-    return f"{_meaning(cfg, model, place, brief)}: the chip said {int(chip[place]):#x}, the model {int(model[place]):#x}"
+    return (
+        f"{_meaning(cfg, model, place, brief)}: the chip said {int(chip[place]):#x}, the model {int(model[place]):#x}"
+    )
 
 
 def _meaning(cfg: ChipConfig, answer: NDArray[np.uint64], place: int, brief: bool) -> str:

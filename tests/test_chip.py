@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import numpy as np
@@ -199,6 +199,7 @@ PRESENTATIONS: list[tuple[str, Any, dict[str, Any]]] = [
     ("seeds", images(2), {"encoding": "bernoulli", "seeds": [7, 9], "record": "gate"}),
     ("events", Events.from_dense(np.random.default_rng(2).random((6, 9, 10)) < 0.3), {"record": "raster"}),
     ("early end", np.full((3, 10), 255), {"early_end": True}),
+    ("brief", images(), {"record": "raster", "potentials": False}),
     ("nothing", np.zeros((0, 10), np.uint8), {"record": "raster"}),
 ]
 
@@ -220,6 +221,17 @@ def test_encoded_samples_give_what_run_gives_for_every_network(x: Any, options: 
             assert equal(chip.run_encoded(encoded), expected)
             assert equal(plain.run_encoded(encoded), expected)
         assert plain.stats.samples == 6 * len(x)
+
+
+def test_an_answer_without_potentials_is_shorter_and_else_the_same(chip: Chip) -> None:
+    chip.load(random_network(thresholds=600))
+    whole, brief = chip.run(images(), 9, record="raster"), chip.run(images(), 9, record="raster", potentials=False)
+    assert whole.potential_sum.any()
+    assert brief.potential_sum.shape == (len(images()), 0)
+    assert equal(whole, replace(brief, potential_sum=whole.potential_sum))
+    assert np.array_equal(chip.run(images(), 9).potential_sum, whole.potential_sum)
+    short, long = (chip.encode(images(), 9, potentials=value).answer_length for value in (False, True))
+    assert long - short == 2 * chip.cfg.n_out
 
 
 def test_frames_of_encoded_samples_are_built_once(chip: Chip, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,6 +313,7 @@ BAD_SAMPLES: list[tuple[Any, dict[str, Any], str]] = [
     (images(), {"encoding": "morse"}, "'morse': must be one of rate, bernoulli"),
     (images(), {"record": "gradient"}, r"only learn\(\) has gradients"),
     (images(), {"early_end": 1}, "early_end = 1: must be True or False"),
+    (images(), {"potentials": None}, "potentials = None: must be True or False"),
     (Events([[5]], [[0]]), {}, "time step 5: must be below steps = 5"),
     (
         Events([np.arange(1100) // 10], [np.arange(1100) % 10]),

@@ -444,7 +444,7 @@ class ChipTrainer(CountClassifier):
     def _forward(self, weights: Weights, x: Samples, seed: int) -> tuple[Spikes, list[NDArray[np.bool_]]]:
         cfg, steps = self._cfg, int(self.timesteps)
         self.chip.load(self.network_of(weights))
-        out = self.chip.run(x, steps=steps, seed=seed, encoding=self.encoding, record=READ_OUTS[self.read_out])
+        out = self.present(x, seed, READ_OUTS[self.read_out])
         inputs = input_spikes(cfg, x, steps, encoding=self.encoding, seed=seed)
         if self.read_out == "counts":
             return [inputs.sum(axis=1), *out.counts], []
@@ -472,7 +472,14 @@ class ChipTrainer(CountClassifier):
 
     def present(self, x: Samples, seed: int | None = None, record: tuple[str, ...] = ()) -> Output:
         """What the network that the chip holds now makes of samples, presented as predictions do it."""
-        return super().present(x, self._seed if seed is None else seed, record)
+        return self.chip.run(
+            x,
+            steps=int(self.timesteps),
+            seed=self._seed if seed is None else seed,
+            encoding=self.encoding,
+            record=record,
+            potentials=False,
+        )
 
     def scores_of(self, out: Output) -> FloatArray:
         """Scores of the classes (N, n_classes) in what a network made of samples; their softmax are probabilities."""
@@ -719,7 +726,9 @@ class BayesianBinary(ChipTrainer):
 
     def _each(self, x: Samples, networks: Sequence[Network]) -> FloatArray:
         """Class probabilities (networks, N, n_classes); the samples are encoded once."""
-        encoded = self.chip.encode(x, steps=int(self.timesteps), seed=self._seed, encoding=self.encoding)
+        encoded = self.chip.encode(
+            x, steps=int(self.timesteps), seed=self._seed, encoding=self.encoding, potentials=False
+        )
         found = []
         for network in networks:
             self.chip.load(network)
