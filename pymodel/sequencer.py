@@ -540,8 +540,8 @@ class Sequencer:
         return (
             samples.words, samples.starts, samples.lengths, samples.seeds, samples.labels, samples.learn, *self._shape,
             control.steps, control.encoding, int(control.raster), int(control.gate),
-            bool(control.gradient and samples.learn), early_end, control.brief, *amplitudes, bool(seeded), bool(drawing),
-            constants,
+            bool(control.gradient and samples.learn), early_end, control.brief, *amplitudes, bool(seeded),
+            bool(drawing), constants,
             memory.effective, memory.signs, memory.bias, memory.threshold, memory.leak, wide, memory.weights,
             memory.synapse_words, memory.die_globals, memory.delays, memory.thetas, memory.neuron_words, self._costs,
         )  # fmt: skip
