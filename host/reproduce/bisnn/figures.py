@@ -79,8 +79,9 @@ def _curve(entry: Mapping[str, Any]) -> Reliability:
 def _reliability(entries: Sequence[Mapping[str, Any]]) -> Any:
     """Reliability of all methods: two moons of the largest noise by the first gradient, or digits."""
     if "noise" in entries[0]:
-        main = (max(entry["noise"] for entry in entries), entries[0]["gradient"])
-        entries = [entry for entry in entries if (entry["noise"], entry["gradient"]) == main]
+        noise = max(entry["noise"] for entry in entries)
+        entries = [entry for entry in entries if entry["noise"] == noise]
+        entries = [entry for entry in entries if entry["gradient"] == entries[0]["gradient"]]
     names = {entry["method"]: entry for entry in entries if not entry["tempered"]}
     tempered = [entry for entry in entries if entry["tempered"] and entry["method"] == BAYES]
     names |= {f"{BAYES}, temperature": entry for entry in tempered}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from host.reproduce.bisnn import settings as s
@@ -89,7 +89,7 @@ def summary(found: Runs) -> dict[str, Any]:
     return {name: over(name) for name in (*MEASURES, "temperature")} | {
         "n_test": one["n_test"],
         "n_train": one["n_train"],
-        "seeds": {name: seeds(name) for name in ("accuracy", "ece")},
+        "seeds": {"seed": sorted(found)} | {name: seeds(name) for name in ("accuracy", "ece")},
         "foreign": {
             kind: {what: over("foreign", kind, what) for what in ("auroc", "confidence", "sure")}
             | {"seeds": seeds("foreign", kind, "auroc")}
@@ -132,6 +132,19 @@ def gaps(first: Runs, second: Runs) -> dict[str, Any] | None:
         "nll": gap(first, second, "nll"),
         "auroc": {kind: gap(first, second, "foreign", kind, "auroc") for kind in kinds},
     }
+
+
+def shared(
+    entries: Sequence[Mapping[str, Any] | None], values: Callable[[Mapping[str, Any]], Sequence[float]]
+) -> list[tuple[float, ...]]:
+    """Figures of several entries, a row for each seed that all of them have; no rows if an entry is missing."""
+    columns = [dict(zip(entry["seeds"]["seed"], values(entry), strict=True)) if entry else {} for entry in entries]
+    return [tuple(column[seed] for column in columns) for seed in sorted(set.intersection(*map(set, columns)))]
+
+
+def means(rows: Sequence[tuple[float, ...]]) -> list[float]:
+    """Means over the seeds of what :func:`shared` gave."""
+    return [sum(column) / len(column) for column in zip(*rows, strict=True)]
 
 
 def compared(found: Mapping[str, float] | None, sign: int = 1) -> str:
@@ -251,7 +264,12 @@ def _mismatch(plan: Plan, results: Results) -> list[dict[str, Any]]:
         deployed = runs(results, [s.deploy(plan, rule, seed) for seed in range(plan.seeds)], answer.name)
         if not deployed:
             continue
-        entry = {"method": method, "n_test": next(iter(deployed.values()))["n_test"], "loops": {}}
+        entry = {
+            "method": method,
+            "n_test": next(iter(deployed.values()))["n_test"],
+            "main": plan.loops[0],
+            "loops": {},
+        }
         entry |= {"ideal": summary(ideal) if ideal else None, "deployed": summary(deployed)}
         for read_out in plan.loops:
             looped = trainings(plan, results, plan.off(rule, read_out), answer.name)
@@ -268,7 +286,7 @@ def _selection(plan: Plan, results: Results) -> list[dict[str, Any]]:
         answer = METHODS[BAYES if grid.rule == "bayes" else ST][1].name
         rows = []
         for value in grid.values:
-            jobs = [s.held(plan.varied(grid, value), seed) for seed in range(plan.grid_seeds)]
+            jobs = [s.held(plan.varied(grid, value), seed) for seed in range(plan.grid_seeds[grid.network])]
             mine = runs(results, jobs, answer)
             if mine:
                 chosen = value == getattr(plan.base(grid), grid.constant)
@@ -380,10 +398,15 @@ def claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         _better(named),
         _little_lost(named),
         _foreign(named),
-        _under_confident(found["digits"], found["tried"]),
+        _under_confident(named.get("digits", {}).get(ST), found["tried"]),
         _in_the_loop(found["mismatch"]),
         _read(found["readouts"]),
     ]
+
+
+def in_points(found: Mapping[str, float] | None, n_test: int) -> str:
+    """A difference of accuracies in points, if there is one."""
+    return points(found, n_test) if found else "-"
 
 
 def figure(found: Mapping[str, float] | None, digits: int = 4) -> str:
@@ -406,7 +429,7 @@ def _better(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             accuracy, ece, nll = compared(minus["accuracy"]), compared(minus["ece"], -1), compared(minus["nll"], -1)
             if method == BAYES:
                 judged[name] = accuracy, ece
-            share = points(minus["accuracy"], entry["n_test"]) if minus["accuracy"] else "-"
+            share = in_points(minus["accuracy"], entry["n_test"])
             lines.append(
                 f"{name.capitalize()}, {'ensemble' if method == BAYES else 'mode'} minus ST: accuracy {share}, "
                 f"**{accuracy}**; ECE {figure(minus['ece'])}, **{ece}**; NLL {figure(minus['nll'], 3)}, **{nll}**."
@@ -503,19 +526,19 @@ def _foreign(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return answered(what, answer, lines)
 
 
-def final(digits: Sequence[Mapping[str, Any]], method: str = BAYES) -> Mapping[str, Any] | None:
-    """The answer of a method on digits that counts: of ensembles that with the temperature, if there is one."""
-    mine = {entry["tempered"]: entry for entry in digits if entry["method"] == method}
-    return mine.get(True, mine.get(False)) if method == BAYES else mine.get(False)
+def untouched(tried: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The ensemble of 10 as it is among the attempts."""
+    return next((entry for entry in tried if entry["name"] == s.RAW.name and not entry["tempered"]), None)
 
 
-def _under_confident(digits: Sequence[Mapping[str, Any]], tried: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _under_confident(straight: Mapping[str, Any] | None, tried: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     what = "The ensemble's under-confidence on digits can be closed"
-    straight = final(digits, ST)
-    if straight is None or not tried:
+    raw = untouched(tried)
+    tried = [entry for entry in tried if entry["minus_st"]]
+    if straight is None or raw is None or not tried:
         return answered(what, NOT_MEASURED, ["No ensemble has a straight-through network beside it."])
     limit, n_test = straight["ece"]["mean"] + ALMOST, straight["n_test"]
-    raw = tried[0]
+    good = [entry for entry in tried if entry["minus_st"]["ece"]["mean"] <= ALMOST]
     lines = [
         f"ECE of the straight-through network {straight['ece']['mean']:.4f}, of the ensemble as it is "
         f"{raw['ece']['mean']:.4f}; its confidence is {100 * raw['confidence']['mean']:.1f} % at an accuracy of "
@@ -525,13 +548,12 @@ def _under_confident(digits: Sequence[Mapping[str, Any]], tried: Sequence[Mappin
         noise = entry["foreign"].get("noise")
         lines.append(
             f"{name_of(entry)}: ECE {entry['ece']['mean']:.4f}, "
-            f"{'closes it' if entry['ece']['mean'] <= limit else 'does not'}; accuracy "
+            f"{'closes it' if entry in good else 'does not'}; accuracy "
             f"{percent(entry['accuracy']['mean'], n_test)} %"
             + (f"; AUROC against noise {noise['auroc']['mean']:.3f}" if noise else "")
             + (f"; exponent {entry['temperature']['mean']:.2f}" if entry["tempered"] else "")
             + "."
         )
-    good = [entry for entry in tried if entry["ece"]["mean"] <= limit]
     if not good:
         return answered(what, f"no: nothing brought the ECE to {limit:.4f}", lines)
     if raw in good:
@@ -561,15 +583,19 @@ def _in_the_loop(mismatch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             f"{entry['method']}: {ideal}{percent(entry['deployed']['accuracy']['mean'], n_test)} % deployed (worst "
             f"{percent(entry['deployed']['accuracy']['worst'], n_test)} %); in the loop "
             + "; ".join(
-                f"{read_out} {percent(each['accuracy']['mean'], n_test)} %, {points(each['recovered'], n_test)} more"
+                f"{read_out} {percent(each['accuracy']['mean'], n_test)} %, {in_points(each['recovered'], n_test)} more"
                 for read_out, each in loops.items()
             )
             + "."
         )
-        worth[entry["method"]] = max(each["recovered"]["mean"] for each in loops.values()) >= WORTH
+        main = loops.get(entry["main"])
+        if main and main["recovered"]:
+            worth[entry["method"]] = main["recovered"]["mean"] >= WORTH
+    if not worth:
+        return answered(what, NOT_MEASURED, lines)
     good = [method for method, enough in worth.items() if enough]
     answer = "yes" if len(good) == len(worth) else f"with {_on(good)}" if good else "no"
-    return answered(what, answer, lines)
+    return answered(what, f"{answer}, read-out {entries[0]['main']}", lines)
 
 
 def _read(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -599,13 +625,11 @@ def _read(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def bars(found: Mapping[str, Any]) -> list[dict[str, str]]:
     """What should be shown, each with yes or no, the figures and by how much."""
     named = conditions(found)
-    noisy, quiet = MOONS["moons-25"], MOONS["moons-10"]
-    heated = _noisy_bars(named[noisy + HEATED], HEATED) if noisy + HEATED in named else []
+    noisy, digits = ((named.get(name, {}), named.get(name + HEATED, {})) for name in (MOONS["moons-25"], "digits"))
     return [
-        *_noisy_bars(named.get(noisy, {})),
-        *heated,
-        _quiet_bar(named.get(quiet, {})),
-        *_digits_bars(found["digits"]),
+        *_noisy_bars(*noisy),
+        _quiet_bar(named.get(MOONS["moons-10"], {})),
+        *_digits_bars(*digits),
         *_mismatch_bars(found["mismatch"]),
         _mnist_bar(named.get(problem("mnist"), {})),
         *_chip_bars(found["memory"], found["confirmation"]),
@@ -618,95 +642,128 @@ def bar(what: str, reached: bool | None = None, figures: str = "-", margin: str 
             "margin": margin}  # fmt: skip
 
 
-def _noisy_bars(methods: Mapping[str, Any], how: str = "") -> list[dict[str, str]]:
-    where = f"{MOONS['moons-25'].capitalize()}{how}"
+Methods = Mapping[str, Mapping[str, Any]]
+"""Entries of a condition by method."""
+
+
+def _ece_bar(what: str, plain: Methods, heated: Methods, factor: float, more: float) -> dict[str, str]:
+    """Whether the ensemble's ECE is at most `factor` times that of ST, plus `more`, over the seeds that both have.
+
+    The ensemble with its temperature, where there is one, against ST as trained decides; like against like is said.
+    """
+
+    def against(mine: Mapping[str, Any] | None, straight: Mapping[str, Any] | None) -> tuple[float, float, str] | None:
+        rows = shared([mine, straight], lambda entry: entry["seeds"]["ece"])
+        if not rows:
+            return None
+        a, b = means(rows)
+        good = sum(one <= factor * other + more for one, other in rows)
+        reached = "" if a <= factor * b + more else "not "
+        return a, b, f"{a:.4f} against {b:.4f}, {reached}reached, in {good} of {len(rows)} seeds"
+
+    tempered = BAYES in heated
+    found = against(heated.get(BAYES, plain.get(BAYES)), plain.get(ST))
+    if found is None:
+        return bar(what)
+    a, b, said = found
+    texts = [f"ensemble with temperature, ST as trained: {said}"] if tempered else [f"as trained: {said}"]
+    for how, methods in (("both as trained", plain), ("both with temperature", heated)):
+        like = against(methods.get(BAYES), methods.get(ST)) if tempered else None
+        texts += [f"{how}: {like[2]}"] if like else []
+    times = f"{a / b:.2f} times it" if b else "-"
+    margin = f"{a - b - more:+.4f} from the limit" if more else times
+    return bar(what, a <= factor * b + more, "; ".join(texts), margin)
+
+
+def _noisy_bars(plain: Methods, heated: Methods) -> list[dict[str, str]]:
+    where = MOONS["moons-25"].capitalize()
     half = f"{where}: ECE of the ensemble at most {HALF:g} of that of ST"
-    above = f"{where}: accuracy of the ensemble not below that of ST"
-    if ST not in methods or BAYES not in methods:
-        return [bar(half), bar(above)]
-    mine, straight = methods[BAYES], methods[ST]
-    a, b, minus = mine["ece"]["mean"], straight["ece"]["mean"], mine["minus_st"]["accuracy"]
-    pairs = list(zip(mine["seeds"]["ece"], straight["seeds"]["ece"], strict=True))
-    seeds = f"in {sum(one <= HALF * other for one, other in pairs)} of {len(pairs)} seeds"
-    shares = f"{percent(mine['accuracy']['mean'])} % against {percent(straight['accuracy']['mean'])} %"
-    return [
-        bar(half, a <= HALF * b, f"{a:.4f} against {b:.4f}, {seeds}", f"{a / b:.2f} times it"),
-        bar(above, minus["mean"] >= 0, shares, f"{points(minus)} points"),
-    ]
+    above = bar(f"{where}: accuracy of the ensemble not below that of ST")
+    mine, straight = plain.get(BAYES), plain.get(ST)
+    minus = mine["minus_st"]["accuracy"] if mine and mine["minus_st"] else None
+    if mine and straight and minus:
+        n_test = mine["n_test"]
+        shares = (
+            f"{percent(mine['accuracy']['mean'], n_test)} % against {percent(straight['accuracy']['mean'], n_test)} %"
+        )
+        above = bar(above["bar"], minus["mean"] >= 0, shares, f"{points(minus, n_test)} points")
+    return [_ece_bar(half, plain, heated, HALF, 0.0), above]
 
 
-def _quiet_bar(methods: Mapping[str, Any]) -> dict[str, str]:
+def _quiet_bar(methods: Methods) -> dict[str, str]:
     high = f"{MOONS['moons-10'].capitalize()}: all at least {100 * MOONS_ACCURACY:.1f} %"
-    if not methods:
+    if set(METHODS) - set(methods):
         return bar(high)
     worst = min(methods.values(), key=lambda entry: entry["accuracy"]["mean"])
-    shares = ", ".join(f"{method} {percent(entry['accuracy']['mean'])}" for method, entry in methods.items())
+    shares = ", ".join(
+        f"{method} {percent(entry['accuracy']['mean'], entry['n_test'])}" for method, entry in methods.items()
+    )
     over = worst["accuracy"]["mean"] - MOONS_ACCURACY
     return bar(high, over >= 0, f"{shares} %", f"{100 * over:+.2f} points ({worst['method']})")
 
 
-def _digits_bars(digits: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    mine, straight, full = (final(digits, method) for method in (BAYES, ST, FLOAT))
+def _digits_bars(plain: Methods, heated: Methods) -> list[dict[str, str]]:
     lines = []
-    for what, entry, least in (("ST", straight, ST_ACCURACY), ("the ensemble", mine, ENSEMBLE_ACCURACY)):
-        text = f"Digits: accuracy of {what} at least {100 * least:.1f} %"
+    for what, method, least in (("ST", ST, ST_ACCURACY), ("the ensemble", BAYES, ENSEMBLE_ACCURACY)):
+        text, entry = f"Digits: accuracy of {what} at least {100 * least:.1f} %", plain.get(method)
         if entry is None:
             lines.append(bar(text))
         else:
             mean = entry["accuracy"]["mean"]
-            lines.append(bar(text, mean >= least, f"{percent(mean, 597)} %", f"{100 * (mean - least):+.1f} points"))
-    text = f"Digits: AUROC of the ensemble against uniform noise at least {AUROC:g} and above ST and float"
-    if mine is None or straight is None or full is None:
+            share = f"{percent(mean, entry['n_test'])} %"
+            lines.append(bar(text, mean >= least, share, f"{100 * (mean - least):+.1f} points"))
+    text = f"Digits: AUROC of the ensemble as trained against uniform noise at least {AUROC:g} and above ST and float"
+    raw, tempered = (
+        shared([methods.get(method) for method in (BAYES, ST, FLOAT)], lambda entry: entry["foreign"]["noise"]["seeds"])
+        for methods in (plain, heated)
+    )
+    if not raw:
         lines.append(bar(text))
     else:
-        a, b, c = (entry["foreign"]["noise"]["auroc"]["mean"] for entry in (mine, straight, full))
-        lines.append(
-            bar(text, a >= AUROC and a > max(b, c), f"{a:.3f}, ST {b:.3f}, float {c:.3f}",
-                f"{a - AUROC:+.3f}; {a - max(b, c):+.3f} above the better")
-        )  # fmt: skip
+        a, b, c = means(raw)
+        said = f"{a:.3f}, ST {b:.3f}, float {c:.3f}"
+        if tempered:
+            said += "; all with temperature: {:.3f}, ST {:.3f}, float {:.3f}".format(*means(tempered))
+        margin = f"{a - AUROC:+.3f}; {a - max(b, c):+.3f} above the better"
+        lines.append(bar(text, a >= AUROC and a > max(b, c), said, margin))
     text = f"Digits: ECE of the ensemble at most that of ST + {ALMOST:g}"
-    if mine is None or straight is None:
-        lines.append(bar(text))
-    else:
-        a, b = mine["ece"]["mean"], straight["ece"]["mean"]
-        how = " with the temperature" if mine["tempered"] else ""
-        lines.append(bar(text, a <= b + ALMOST, f"{a:.4f}{how}, ST {b:.4f}", f"{a - b - ALMOST:+.4f} from the limit"))
-    return lines
+    return [*lines, _ece_bar(text, plain, heated, 1.0, ALMOST)]
 
 
 def _mismatch_bars(mismatch: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     lines = []
     for method in (ST, BAYES):
         text = f"Thresholds off: in the loop at least {100 * WORTH:g} points above offline, {method}"
-        entry = next((entry for entry in mismatch if entry["method"] == method and entry["loops"]), None)
-        if entry is None:
+        entry = next((entry for entry in mismatch if entry["method"] == method), None)
+        looped = entry["loops"].get(entry["main"]) if entry else None
+        recovered = looped["recovered"] if looped else None
+        if entry is None or looped is None or recovered is None:
             lines.append(bar(text))
             continue
         n_test = entry["n_test"]
-        read_out, looped = next(iter(entry["loops"].items()))
         shares = (
-            f"{percent(looped['accuracy']['mean'], n_test)} % ({read_out}) against "
+            f"{percent(looped['accuracy']['mean'], n_test)} % ({entry['main']}) against "
             f"{percent(entry['deployed']['accuracy']['mean'], n_test)} %"
         )
-        recovered = looped["recovered"]
         lines.append(bar(text, recovered["mean"] >= WORTH, shares, f"{points(recovered, n_test)} points"))
     return lines
 
 
-def _mnist_bar(methods: Mapping[str, Any]) -> dict[str, str]:
+def _mnist_bar(methods: Methods) -> dict[str, str]:
     text = f"MNIST: ST within {100 * MNIST_LOSS:g} points of the float network"
     entry, full = methods.get(ST), methods.get(FLOAT)
     minus = entry["minus_float"]["accuracy"] if entry and entry["minus_float"] else None
     if entry is None or full is None or minus is None:
         return bar(text)
-    shares = f"{percent(entry['accuracy']['mean'])} % against {percent(full['accuracy']['mean'])} %"
-    return bar(text, minus["mean"] >= -MNIST_LOSS, shares, f"{points(minus)} points")
+    n_test = entry["n_test"]
+    shares = f"{percent(entry['accuracy']['mean'], n_test)} % against {percent(full['accuracy']['mean'], n_test)} %"
+    return bar(text, minus["mean"] >= -MNIST_LOSS, shares, f"{points(minus, n_test)} points")
 
 
 def _chip_bars(memory: Sequence[Mapping[str, Any]], confirmation: Mapping[str, Any]) -> list[dict[str, str]]:
     load = f"A load of all weights takes synapses / 32 words plus at most {100 * EXTRA_WORDS:g} %"
     once = "An ensemble's prediction encodes its inputs once"
-    rate = f"At least {OPERATIONS:.2f} synaptic operations per lane and clock cycle, {s.LANES} lanes, 784-256"
+    rate = f"At least {OPERATIONS:.2f} synaptic operations per lane and clock cycle, {s.LANES} lanes, MNIST"
     agree = "The simulated chip agrees with the golden model, tests and trainings"
     lines = [bar(load), bar(once), bar(rate), bar(agree)]
     if memory:
@@ -721,9 +778,9 @@ def _chip_bars(memory: Sequence[Mapping[str, Any]], confirmation: Mapping[str, A
         lines[1] = bar(once, most == 1, f"{most} for {s.MEMBERS} members", f"ensembles: {len(ensembles)}")
     for found in confirmation["operations"]:
         reached = found["sample_rate"] >= OPERATIONS and found["lanes"] == s.LANES
-        lines[2] = bar(rate, reached,
-                       f"{found['sample_rate']:.3f} ({found['rate']:.3f} with the cycles in which answers are read)",
-                       f"{found['sample_rate'] - OPERATIONS:+.3f}")  # fmt: skip
+        share, layers = found["sample_rate"], shape(found["layers"])
+        said = f"{layers}: {share:.3f} ({found['rate']:.3f} with the cycles in which answers are read)"
+        lines[2] = bar(rate, reached, said, f"{share - OPERATIONS:+.3f}")
     if tests or repeats:
         good = [entry["agrees"] for entry in (*tests, *repeats)]
         networks = sum(entry["networks"] for entry in tests)

@@ -163,8 +163,9 @@ DIGITS = _each(
     hidden=(512,), timesteps=25, encoding="rate", epochs=60, gain=20.0, held_back=200,
 )  # fmt: skip
 MOON = _each(
-    "moons-25", {"st": 0.01, "bayes": 0.03, "float": 0.01}, 1000.0,
+    "moons-25", {"st": 0.003, "bayes": 0.03, "float": 0.003}, 1000.0,
     hidden=(64, 64), timesteps=50, encoding="bernoulli", epochs=200, gain=10.0, batch_size=50, train_size=200,
+    held_back=200,
 )  # fmt: skip
 MNIST = _each(
     "mnist", {"st": 0.01, "bayes": 0.01, "float": 0.03}, 200_000.0,
@@ -224,16 +225,24 @@ GRIDS = (
     Grid("digits", "bayes", "encoding", ("rate", "bernoulli")),
     Grid("digits", "bayes", "epochs", (60, 120)),
     Grid("digits", "float", "rate", (0.01, 0.03, 0.1)),
-    Grid("moons-25", "float", "rate", (0.003, 0.01, 0.03)),
+    Grid("moons-25", "st", "rate", (0.001, 0.003, 0.01)),
     Grid("moons-25", "st", "encoding", ("rate", "bernoulli")),
     Grid("moons-25", "st", "epochs", (100, 200, 400)),
     Grid("moons-25", "bayes", "kappa", (250.0, 1000.0, 4000.0)),
+    Grid("moons-25", "bayes", "rate", (0.01, 0.03)),
     Grid("moons-25", "bayes", "encoding", ("rate", "bernoulli")),
     Grid("moons-25", "bayes", "epochs", (100, 200, 400)),
+    Grid("moons-25", "float", "rate", (0.001, 0.003, 0.01)),
+    Grid("mnist", "st", "reset_size", (128, None)),
+    Grid("mnist", "bayes", "kappa", (60_000.0, 200_000.0)),
+    Grid("mnist", "float", "rate", (0.01, 0.03, 0.1)),
+    Grid("mnist", "float", "reset_size", (128, None)),
 )
 
-HELD = {"digits": 200, "moons-25": 200}
-"""Samples of the training pool that the grids are scored on."""
+HELD = {"digits": 200, "moons-25": 600, "mnist": 4000}
+"""Samples of the training pool that the grids of a data set are scored on."""
+FIRST = {"mnist": 10_000}
+"""Training samples of the grids of a data set, where they are fewer than those of the study."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +259,7 @@ class Plan:
     read_outs : read-outs that are compared on digits
     mismatch : threshold errors in reset sizes (0: part left out), and `loops`: the read-outs of trainings in the loop
     off_hidden : layers of the networks that meet them, and `off_epochs` how long they learn
-    grids, grid_seeds : the choice of settings
+    grids, grid_seeds : the choice of settings, and seeds of each data set of the grids
     confirmed, confirmed_seeds : parts whose networks the simulated chip tests, and of how many seeds
     repeated : trainings that the simulated chip repeats
     operations : test samples on which its work per cycle is counted
@@ -270,7 +279,7 @@ class Plan:
     off_epochs: int
     loops: tuple[str, ...]
     grids: tuple[Grid, ...]
-    grid_seeds: int
+    grid_seeds: Mapping[str, int]
     confirmed: tuple[str, ...]
     confirmed_seeds: int
     repeated: tuple[Setting, ...]
@@ -296,12 +305,16 @@ class Plan:
 
     def base(self, grid: Grid) -> Setting:
         """The network that a grid varies, with samples held back to score it."""
-        chosen = self.moon if grid.network in MOONS else self.digits
-        return replace(chosen[grid.rule], dataset=grid.network, held_back=HELD[grid.network])
+        chosen = {"digits": self.digits, "mnist": self.mnist}.get(grid.network, self.moon)[grid.rule]
+        train_size = FIRST.get(grid.network, chosen.train_size)
+        return replace(chosen, dataset=grid.network, train_size=train_size, held_back=HELD[grid.network])
 
     def varied(self, grid: Grid, value: Any) -> Setting:
         """A network of the grid; all its other constants are as chosen."""
         return replace(self.base(grid), **{grid.constant: value})
+
+    def without_mnist(self) -> Plan:
+        return replace(self, mnist={}, grids=tuple(grid for grid in self.grids if grid.network != "mnist"))
 
 
 FULL = Plan(
@@ -319,7 +332,7 @@ FULL = Plan(
     off_epochs=60,
     loops=("raster+gate", "recompute", "counts"),
     grids=GRIDS,
-    grid_seeds=3,
+    grid_seeds={"digits": 3, "moons-25": 3, "mnist": 1},
     confirmed=("moons", "digits", "mismatch", "mnist"),
     confirmed_seeds=5,
     repeated=tuple(DIGITS[rule] for rule in CHIP_RULES),
@@ -341,7 +354,7 @@ QUICK = Plan(
     off_epochs=20,
     loops=("raster+gate",),
     grids=(Grid("digits", "bayes", "kappa", (1250.0, 5000.0)),),
-    grid_seeds=1,
+    grid_seeds={"digits": 1},
     confirmed=("digits",),
     confirmed_seeds=1,
     repeated=(replace(DIGITS["bayes"], held_back=0, epochs=2, train_size=200),),
@@ -536,7 +549,9 @@ def waves(plan: Plan, parts: Iterable[str], simulate: bool) -> list[list[Job]]:
     second: list[Job] = []
     third: list[Job] = []
     if "selection" in chosen:
-        first += [held(setting, seed) for setting in chosen_from(plan) for seed in range(plan.grid_seeds)]
+        first += [
+            held(setting, seed) for setting in chosen_from(plan) for seed in range(plan.grid_seeds[setting.dataset])
+        ]
     for part in chosen:
         seeds = plan.mnist_seeds if part == "mnist" else plan.seeds
         second += [train(setting, seed) for setting in settings_of(plan, part) for seed in range(seeds)]

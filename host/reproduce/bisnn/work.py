@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -345,7 +345,9 @@ def confirm_test(folder: Path, job: Job) -> Result:
 
 
 def _arrays(out: Output) -> list[NDArray[Any]]:
-    return [*out.counts, *out.first_spike, *out.raster, *out.gate, out.cycles, out.input_spikes, out.steps]
+    """Everything that the chip answered."""
+    values = [getattr(out, field.name) for field in fields(out)]
+    return [array for value in values for array in (value if isinstance(value, list) else [value])]
 
 
 # ---- the simulated chip ---------------------------------------------------------------------------------------------
