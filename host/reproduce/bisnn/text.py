@@ -370,8 +370,8 @@ def _selection(grids: Sequence[Mapping[str, Any]]) -> list[str]:
         "Everything else had no grid and was taken over from numerical prototypes: gain, gate window (1), batch size, "
         "shift (6), the rule for the reset size, and of rates, epochs, time steps, encodings and networks what the "
         "list does not name. In the prototypes gain, window, reset size and rates were chosen by hand on the test "
-        "score of one split. MNIST has the constants of digits where it has no others, and fewer time steps and epochs, "
-        "as they cost time.",
+        "score of one split. MNIST has the constants of digits where it has no others, and fewer time steps and "
+        "epochs, as they cost time.",
     ]
     head = ["network", "constant", "value", "validation accuracy", "ECE", "NLL", "best by"]
     return section("Choice of settings", "\n".join(lines), head, rows)
