@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from host.trainers import (
     State,
     StopTraining,
     TrainingError,
+    binary,
     checkpoint,
 )
 from host.trainers.binary import draw
@@ -366,6 +368,16 @@ def test_temperature_is_fitted_on_validation_data(chip: Chip, kind: Any) -> None
         small(kind, chip, temperature="validation").fit(X, Y)
 
 
+@BOTH
+def test_the_exponent_does_not_change_decisions(chip: Chip, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = small(kind, chip).fit(X, Y, *HELD)
+    monkeypatch.setattr(binary, "fit_temperature", lambda p, labels: 0.0)
+    flat = small(kind, chip, temperature="validation").fit(X, Y, *HELD)
+    assert np.allclose(flat.predict_proba(HELD[0]), 0.1)
+    assert np.array_equal(flat.predict(HELD[0]), plain.predict(HELD[0]))
+    assert flat.evaluate(*HELD) == plain.evaluate(*HELD)
+
+
 def test_mode_and_ensemble_have_a_temperature_each(chip: Chip) -> None:
     ensemble = small(BayesianBinary, chip, temperature="validation").fit(X, Y, *HELD)
     mode = small(BayesianBinary, chip, temperature="validation", prediction="mode").fit(X, Y, *HELD)
@@ -506,6 +518,20 @@ def test_foreign_and_damaged_checkpoints(chip: Chip, what: str) -> None:
             model.fit(X[:60], labels, *held, resume=state)
 
 
+@BOTH
+def test_a_refused_refit_changes_nothing(chip: Chip, kind: Any) -> None:
+    two = Y < 5
+    model = small(kind, chip).fit(X, np.where(two, "low", "high"))
+    p, predicted, state = model.predict_proba(X), model.predict(X), model.state_dict()
+    for settings in ({"initial": "bad"}, {"resume": state}):
+        with pytest.raises(UserError):
+            model.fit(X, np.minimum(Y, 2), **settings)
+        assert model.classes_.tolist() == ["high", "low"]
+        assert np.array_equal(model.predict_proba(X), p)
+        assert np.array_equal(model.predict(X), predicted)
+    assert model.fit(X, np.minimum(Y, 2)).predict_proba(X).shape == (240, 3)
+
+
 # ---- bad input ------------------------------------------------------------------------------------------------------
 
 
@@ -529,7 +555,9 @@ def test_foreign_and_damaged_checkpoints(chip: Chip, what: str) -> None:
         ({"n_classes": 1}, "Setting n_classes = 1: must be an integer from 2"),
         ({"n_classes": 9}, "Setting n_classes = 9: must be 10 or more, for the labels take 10 values"),
         ({"temperature": "test"}, "Setting temperature = 'test': must be none or validation, or a number"),
-        ({"temperature": -1.0}, "Setting temperature = -1.0: must be a number from 0"),
+        ({"temperature": -1.0}, "Setting temperature = -1.0: must be a number from 1e-06 to 1000"),
+        ({"temperature": 0}, "Setting temperature = 0: must be a number from 1e-06"),
+        ({"temperature": float("nan")}, "Setting temperature = nan"),
         ({"temperature": "validation"}, "needs a validation set"),
         ({"validation_fraction": 1.0}, "Setting validation_fraction"),
         ({"seed": -1}, "Setting seed"),
@@ -569,6 +597,48 @@ def test_bad_settings_of_the_rules(chip: Chip, kind: Any, setting: dict[str, Any
     with pytest.raises(TrainingError, match=message):
         small(kind, chip).set_params(**setting).fit(X, Y)
     assert chip.stats.samples == 0
+    with pytest.raises(TrainingError, match=message):
+        small(kind, SimpleNamespace(cfg=CFG)).set_params(**setting).check_settings()
+
+
+@BOTH
+def test_settings_can_be_checked_before_there_is_a_chip(kind: Any) -> None:
+    without = SimpleNamespace(cfg=CFG)
+    small(kind, without).check_settings()
+    with pytest.raises(TrainingError, match="Setting gain = nan: must be a number from 1e-06"):
+        small(kind, without, gain=float("nan")).check_settings()
+    with pytest.raises(TrainingError, match="must be a Chip"):
+        small(kind, without).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "y", "message"),
+    [
+        (None, np.zeros(240, int), "Labels take 1 value: must take 2 or more, unless n_classes says how many"),
+        (None, np.full(240, 5), "Labels take 1 value: must take 2 or more"),
+        (None, np.full(240, "a"), "Labels take 1 value: must take 2 or more"),
+        (3, np.where(Y < 5, "a", "b"), "Labels take 2 different values, but n_classes = 3, and only integers from 0 "),
+        (3, np.full(240, 5), "Labels take 1 different values, but n_classes = 3"),
+        (
+            None,
+            np.where(Y < 5, "a", 1 + Y.astype(object)),
+            "Labels of mixed types: must all be numbers or words",
+        ),
+        (None, Y[:, None], "must be one-dimensional"),
+        (None, np.array(3), "must be one-dimensional"),
+    ],
+    ids=["zeros", "fives", "word", "words", "subset", "mixed", "column", "scalar"],
+)
+@BOTH
+def test_bad_labels(chip: Chip, kind: Any, n_classes: int | None, y: Any, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        small(kind, chip, n_classes=n_classes).fit(X, y)
+    assert chip.stats.samples == 0
+
+
+def test_integer_labels_may_lack_a_class_if_their_number_is_given(chip: Chip) -> None:
+    model = small(BinaryStraightThrough, chip, n_classes=3).fit(X, np.zeros(240, int))
+    assert model.classes_.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

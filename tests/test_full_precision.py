@@ -134,12 +134,25 @@ def test_resumed_training_equals_uninterrupted_one(tmp_path: Path) -> None:
         small().fit(X, Y, *HELD, resume=whole.state_dict())
 
 
+def test_there_is_nothing_of_a_chip() -> None:
+    model = small(reset_size=1 << 20)
+    for name in ("chip", "shift", "network_", "present", "scores_of"):
+        assert not hasattr(model, name), name
+    assert "shift" not in model.get_params()
+    model.check_settings()
+    with pytest.raises(TrainingError, match="this network has 64 inputs"):
+        model.fit(X[:, :3], Y)
+    with pytest.raises(TrainingError, match="the network takes uint8 intensities"):
+        model.fit(X / 255.0, Y)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"layers": (64,)}, r"Setting layers = \(64,\): .*must be a sequence of 2 to 8 sizes"),
         ({"layers": (64, 0)}, r"Setting layers = \(64, 0\): .*must be integers from 1"),
         ({"layers": 5}, "Setting layers = 5"),
+        ({"layers": (65535, 193, 8)}, r"Setting layers = \(65535, 193, 8\): .*must be small enough"),
         ({"learning_rate": -1}, "Setting learning_rate"),
         ({"timesteps": 0}, "Setting timesteps"),
         ({"gradient": "x"}, "must be one of bptt, local"),

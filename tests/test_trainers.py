@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from host import Chip, Die, Network, datasets
 from host.errors import UserError
 from host.trainers import (
     CheckpointError,
+    DelGrad,
     MetropolisHastings,
     Neuron,
     Progress,
@@ -445,6 +447,7 @@ def test_balanced_accuracy_shares_ties() -> None:
         (X, np.where(Y, np.nan, 0.0), "NaN"),
         (X, np.arange(40), "Labels take 40 different values, but this chip has 2 outputs"),
         (X, np.full(40, "a"), "Labels take 1 different values"),
+        (X, np.where(Y, "a", np.ones(40, object)), "Labels of mixed types: must all be numbers or words"),
     ],
 )
 @pytest.mark.parametrize("make", [small, descend])
@@ -475,6 +478,34 @@ def test_bad_starts(chip: Chip) -> None:
         small(chip).fit(X, Y, initial=np.zeros(10, int))
     with pytest.raises(UserError, match="layers"):
         small(chip).fit(X, Y, initial=Network(weights=[np.zeros((4, 2), int)]))
+
+
+@pytest.mark.parametrize("make", [small, descend])
+def test_a_refused_refit_changes_nothing(chip: Chip, make: Any) -> None:
+    trainer = make(chip).fit(X, Y)
+    predicted = trainer.predict(X)
+    with pytest.raises(TrainingError, match="must be 44 integers or a Network"):
+        trainer.fit(X, np.where(Y, "a", "b"), initial=np.zeros(10, int))
+    assert trainer.classes_.tolist() == [0, 1]
+    assert np.array_equal(trainer.predict(X), predicted)
+
+
+@pytest.mark.parametrize("kind", [MetropolisHastings, SurrogateGradient, DelGrad])
+def test_chips_of_binary_weights_have_trainers_of_their_own(kind: Any) -> None:
+    delays = {"delays": "none"} if kind is DelGrad else {}
+    with Chip(ChipConfig((4, 8, 2), binary_weights=True)) as chip:
+        with pytest.raises(TrainingError, match="trainers are BinaryStraightThrough and BayesianBinary"):
+            kind(chip, **delays).fit(X, Y)
+        assert chip.stats.samples == 0
+
+
+def test_settings_can_be_checked_before_there_is_a_chip() -> None:
+    without = SimpleNamespace(cfg=CFG)
+    for make in (small, descend):
+        make(without).check_settings()
+    for bad in (small(without, steps=0), descend(without, updates=0), small(without, beta=np.nan)):
+        with pytest.raises(TrainingError, match="must be"):
+            bad.check_settings()
 
 
 def test_not_a_chip() -> None:

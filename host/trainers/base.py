@@ -79,19 +79,28 @@ def require_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     require(value in allowed, f"Setting {name} = {value!r}: must be one of {', '.join(allowed)}.")
 
 
+def require_integer_weights(cfg: ChipConfig) -> None:
+    """Refuse a chip of binary weights, which cannot be 0."""
+    require(
+        not cfg.binary_weights,
+        "This chip has binary weights: its trainers are BinaryStraightThrough and BayesianBinary; this one needs a "
+        "chip without binary_weights.",
+    )
+
+
 # ---- data -----------------------------------------------------------------------------------------------------------
 
 
-def check_inputs(X: ArrayLike, n_in: int) -> NDArray[np.uint8]:
-    """Intensities as a contiguous uint8 array (N, n_in); anything else gets one sentence."""
+def check_inputs(X: ArrayLike, n_in: int, taker: str = "chip") -> NDArray[np.uint8]:
+    """Intensities as a contiguous uint8 array (N, n_in); anything else gets one sentence, about the `taker`."""
     x = np.asarray(X)
     require(x.ndim == 2, f"Inputs of shape {x.shape}: must be two-dimensional, (samples, {n_in}).")
     require(x.shape[0] > 0, "Inputs hold no samples.")
-    require(x.shape[1] == n_in, f"Inputs of shape {x.shape}: this chip has {n_in} inputs, so (samples, {n_in}).")
+    require(x.shape[1] == n_in, f"Inputs of shape {x.shape}: this {taker} has {n_in} inputs, so (samples, {n_in}).")
     if x.dtype.kind == "f":
         require(bool(np.isfinite(x).all()), "Inputs hold NaN or infinite values; fill or drop these samples first.")
         raise TrainingError(
-            f"Inputs are {x.dtype.name}: the chip takes uint8 intensities 0..255 "
+            f"Inputs are {x.dtype.name}: the {taker} takes uint8 intensities 0..255 "
             "(host.datasets.to_intensities converts values in [0, 1])."
         )
     require(x.dtype.kind in "iu", f"Inputs of type {x.dtype.name}: must be integers 0..255.")
@@ -101,24 +110,31 @@ def check_inputs(X: ArrayLike, n_in: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(x, dtype=np.uint8)
 
 
-def check_labels(y: ArrayLike, n_samples: int, n_out: int) -> tuple[NDArray[Any], IntArray]:
-    """Classes (n_out,) and the labels as indices into them (N,).
-
-    Integer labels within ``0 .. n_out-1`` keep their values, so that a small subset may lack a class; other labels
-    must take exactly `n_out` different values.
-    """
+def check_labels(y: ArrayLike, n_samples: int) -> NDArray[Any]:
+    """Labels (N,) of one kind, one per sample; anything else gets one sentence."""
     labels = np.asarray(y)
     require(labels.ndim == 1, f"Labels of shape {labels.shape}: must be one-dimensional, one per sample.")
     require(len(labels) == n_samples, f"{len(labels)} labels for {n_samples} samples: must be one per sample.")
     if labels.dtype.kind == "f":
         require(bool(np.isfinite(labels).all()), "Labels hold NaN or infinite values.")
+    if labels.dtype.kind == "O":
+        try:
+            np.unique(labels)
+        except TypeError as error:
+            raise TrainingError(f"Labels of mixed types: must all be numbers or words, not both ({error}).") from None
+    return labels
+
+
+def index_labels(labels: NDArray[Any], n_out: int, why: str) -> tuple[NDArray[Any], IntArray]:
+    """Classes (n_out,) and the labels as indices into them (N,).
+
+    Integer labels within ``0 .. n_out-1`` keep their values, so that a small subset may lack a class; other labels
+    must take exactly `n_out` different values, and `why` is what they are told.
+    """
     if labels.dtype.kind in "iu" and int(labels.min()) >= 0 and int(labels.max()) < n_out:
         return np.arange(n_out), labels.astype(np.int64)
     classes, index = np.unique(labels, return_inverse=True)
-    require(
-        len(classes) == n_out,
-        f"Labels take {len(classes)} different values, but this chip has {n_out} outputs, one per class.",
-    )
+    require(len(classes) == n_out, f"Labels take {len(classes)} different values, but {why}.")
     return classes, index.astype(np.int64)
 
 
@@ -287,84 +303,91 @@ class Training(Protocol):
         ...
 
 
-class ChipClassifier(ClassifierMixin, BaseEstimator):
-    """A scikit-learn classifier whose network runs on a :class:`host.chip.Chip`.
+class Classifier(ClassifierMixin, BaseEstimator):
+    """A scikit-learn classifier of spiking networks, with or without a chip.
 
-    Subclasses set the parameters ``chip, timesteps, encoding, seed`` in their constructor and implement ``fit``,
-    :meth:`scores_of`, :meth:`predict_proba` and :attr:`network_`.
+    Subclasses set the parameters ``timesteps, encoding, seed`` in their constructor and implement ``fit``,
+    :meth:`predict_proba`, :meth:`_scores` and :attr:`_cfg`.
 
     Attributes after ``fit``
     ------------------------
     classes_, n_features_in_
-    cost_ : what the training asked of the chip: samples, timesteps, cycles, synaptic_ops, spikes, gradient_spikes
+    cost_ : what the training asked for, at least samples and timesteps
     history_ : columns of the learning curve, arrays of equal length
     """
 
-    chip: Chip
     timesteps: int
     encoding: str
     seed: int
 
     _training: Training
 
-    def __sklearn_clone__(self) -> ChipClassifier:
-        """An unfitted copy that shares the chip: a chip is a device, not a value to be copied."""
-        params = {
-            name: value if name == "chip" else clone(value, safe=False)
-            for name, value in self.get_params(deep=False).items()
-        }
-        return type(self)(**params)
+    # ---- settings
 
-    # ---- fitting helpers
+    def check_settings(self) -> None:
+        """Refuse settings that ``fit`` cannot work with, whatever the data.
+
+        Of a chip only its configuration ``cfg`` is asked, so that settings can be checked before there is one.
+
+        Raises
+        ------
+        TrainingError
+            For the first bad setting.
+        """
+        self._check_common()
+        self._check_settings()
 
     def _check_common(self) -> None:
-        require(
-            hasattr(self.chip, "run") and hasattr(self.chip, "load"), f"Setting chip = {self.chip!r}: must be a Chip."
-        )
+        """Settings that several trainers have."""
         require_number("timesteps", self.timesteps, 1, MAX_STEPS, integer=True)
         require_number("seed", self.seed, 0, 2**32 - 1, integer=True)
+
+    def _check_settings(self) -> None:
+        """Settings of this trainer alone."""
 
     @property
     def _cfg(self) -> ChipConfig:
         """Sizes of the network."""
-        return self.chip.cfg
+        raise NotImplementedError
 
-    def _n_outputs(self, labels: ArrayLike) -> int:
-        """Number of classes, when these are all labels."""
-        return self._cfg.n_out
+    # ---- data
 
     def _inputs(self, X: Any) -> Samples:
         """Validated inputs."""
-        return check_inputs(X, self._cfg.n_in)
+        return check_inputs(X, self._cfg.n_in, "network")
 
-    def _prepare(self, X: Any, y: ArrayLike) -> tuple[Samples, IntArray]:
-        """Validated inputs and label indices; sets ``classes_`` and ``n_features_in_``."""
-        self._check_common()
+    def _index(self, labels: NDArray[Any]) -> tuple[NDArray[Any], IntArray]:
+        """Classes and the labels as indices into them, when these are all labels."""
+        raise NotImplementedError
+
+    def _prepare(self, X: Any, y: ArrayLike) -> tuple[Samples, IntArray, NDArray[Any]]:
+        """Validated inputs, label indices and classes."""
+        self.check_settings()
         x = self._inputs(X)
-        classes, labels = check_labels(y, len(x), self._n_outputs(y))
+        classes, labels = self._index(check_labels(y, len(x)))
+        return x, labels, classes
+
+    def _begin(self, training: Any, classes: NDArray[Any]) -> None:
+        """The estimator is that of a new training from here on; whatever could be refused was before."""
+        self._training = training
         self.classes_, self.n_features_in_ = classes, self._cfg.n_in
-        return x, labels
 
-    def _known_labels(self, classes: ArrayLike, y: ArrayLike, n_samples: int) -> IntArray:
-        """Labels as indices into `classes`, of which some may be missing in `y`; sets ``classes_``."""
-        named, labels = np.asarray(classes), np.asarray(y)
-        require(
-            labels.shape == (n_samples,), f"Labels of shape {labels.shape}: must be ({n_samples},), one per sample."
-        )
-        found, _ = check_labels(named, named.size, self._n_outputs(named))
-        index = np.clip(np.searchsorted(found, labels), 0, len(found) - 1)
-        for label in labels[found[index] != labels][:1].tolist():
-            raise TrainingError(f"Label {label!r}: must be one of the classes {found.tolist()}.")
-        self.classes_, self.n_features_in_ = found, self._cfg.n_in
-        return index.astype(np.int64)
+    def _known_labels(self, classes: NDArray[Any], y: ArrayLike, n_samples: int) -> IntArray:
+        """Labels as indices into `classes`, of which some may be missing in `y`."""
+        index = {label: at for at, label in enumerate(classes.tolist())}
+        labels = check_labels(y, n_samples).tolist()
+        for label in labels:
+            if label not in index:
+                raise TrainingError(f"Label {label!r}: must be one of the classes {list(index)}.")
+        return np.array([index[label] for label in labels], np.int64)
 
-    def _validation(self, X_val: Any, y_val: ArrayLike | None) -> tuple[Any, IntArray] | None:
+    def _validation(self, X_val: Any, y_val: ArrayLike | None, classes: NDArray[Any]) -> tuple[Any, IntArray] | None:
         """The validation set that ``fit`` was given."""
         require((X_val is None) == (y_val is None), "A validation set needs both X_val and y_val.")
         if X_val is None or y_val is None:
             return None
         x = self._inputs(X_val)
-        return x, self._known_labels(self.classes_, y_val, len(x))
+        return x, self._known_labels(classes, y_val, len(x))
 
     def _hold_back(
         self, x: Any, labels: IntArray, fraction: float
@@ -377,25 +400,11 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
         kept, chosen = np.sort(order[held:]), np.sort(order[:held])
         return x[kept], labels[kept], (x[chosen], labels[chosen])
 
-    # ---- network and read-out
+    # ---- predictions
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "classes_") or not hasattr(self, "cost_"):
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit(X, y) first.")
-
-    @property
-    def network_(self) -> Network:
-        """The (first) network that predictions use."""
-        raise NotImplementedError
-
-    def present(self, x: Samples, seed: int | None = None, record: tuple[str, ...] = ()) -> Output:
-        """What the network that the chip holds now makes of samples, presented as predictions do it."""
-        seed = int(self.seed) if seed is None else seed
-        return self.chip.run(x, steps=int(self.timesteps), seed=seed, encoding=self.encoding, record=record)
-
-    def scores_of(self, out: Output) -> NDArray[Any]:
-        """Score of each class (N, n_out) in the chip's answer; the class with the largest is predicted."""
-        raise NotImplementedError
 
     def decide(self, scores: NDArray[Any]) -> IntArray:
         """Index of the output (N,) that scores (N, n_out) name, ties to the lowest; -1 if they name none."""
@@ -403,10 +412,7 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
 
     def _scores(self, X: Any) -> NDArray[Any]:
         """Scores (N, n_out) of the network(s) that predictions use."""
-        self._check_fitted()
-        x = self._inputs(X)
-        self.chip.load(self.network_)
-        return self.scores_of(self.present(x))
+        raise NotImplementedError
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Class probabilities (N, n_classes)."""
@@ -456,9 +462,7 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
 
     def _plain_params(self) -> dict[str, Any]:
         """Settings as they come back from JSON."""
-        params = self.get_params(deep=False)
-        params.pop("chip", None)
-        return {name: _plain(value) for name, value in params.items()}
+        return {name: _plain(value) for name, value in self.get_params(deep=False).items()}
 
     def _check_resume(self, state: State, mine: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not belong to the training that `mine` (:meth:`_meta`) describes."""
@@ -475,6 +479,70 @@ class ChipClassifier(ClassifierMixin, BaseEstimator):
             raise CheckpointError(f"The checkpoint was made with other settings: {', '.join(differs)} differ.")
         if meta.get("data") != mine["data"]:
             raise CheckpointError("The checkpoint belongs to other training data.")
+
+
+class ChipClassifier(Classifier):
+    """A classifier whose network runs on a :class:`host.chip.Chip`.
+
+    Subclasses set the parameter ``chip`` as well and implement :meth:`scores_of` and :attr:`network_`. Their ``cost_``
+    counts samples, timesteps, cycles, synaptic_ops, spikes and gradient_spikes.
+    """
+
+    chip: Chip
+
+    def __sklearn_clone__(self) -> ChipClassifier:
+        """An unfitted copy that shares the chip: a chip is a device, not a value to be copied."""
+        params = {
+            name: value if name == "chip" else clone(value, safe=False)
+            for name, value in self.get_params(deep=False).items()
+        }
+        return type(self)(**params)
+
+    def _check_chip(self) -> None:
+        good = hasattr(self.chip, "run") and hasattr(self.chip, "load")
+        require(good, f"Setting chip = {self.chip!r}: must be a Chip.")
+
+    @property
+    def _cfg(self) -> ChipConfig:
+        return self.chip.cfg
+
+    def _inputs(self, X: Any) -> Samples:
+        return check_inputs(X, self._cfg.n_in)
+
+    def _index(self, labels: NDArray[Any]) -> tuple[NDArray[Any], IntArray]:
+        n_out = self._cfg.n_out
+        return index_labels(labels, n_out, f"this chip has {n_out} outputs, one per class")
+
+    def _prepare(self, X: Any, y: ArrayLike) -> tuple[Samples, IntArray, NDArray[Any]]:
+        self._check_chip()
+        return super()._prepare(X, y)
+
+    # ---- network and read-out
+
+    @property
+    def network_(self) -> Network:
+        """The (first) network that predictions use."""
+        raise NotImplementedError
+
+    def present(self, x: Samples, seed: int | None = None, record: tuple[str, ...] = ()) -> Output:
+        """What the network that the chip holds now makes of samples, presented as predictions do it."""
+        seed = int(self.seed) if seed is None else seed
+        return self.chip.run(x, steps=int(self.timesteps), seed=seed, encoding=self.encoding, record=record)
+
+    def scores_of(self, out: Output) -> NDArray[Any]:
+        """Score of each class (N, n_out) in the chip's answer; the class with the largest is predicted."""
+        raise NotImplementedError
+
+    def _scores(self, X: Any) -> NDArray[Any]:
+        self._check_fitted()
+        x = self._inputs(X)
+        self.chip.load(self.network_)
+        return self.scores_of(self.present(x))
+
+    def _plain_params(self) -> dict[str, Any]:
+        params = super()._plain_params()
+        params.pop("chip")
+        return params
 
 
 def _plain(value: Any) -> Any:
@@ -515,6 +583,7 @@ class VectorClassifier(ChipClassifier):
 
     def _check_common(self) -> None:
         super()._check_common()
+        require_integer_weights(self._cfg)
         require_number("beta", self.beta, 1e-6)
         require_number("prior_sd", self.prior_sd, 1e-3)
         require_number("start_sd", self.start_sd, 0)

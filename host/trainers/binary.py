@@ -30,6 +30,7 @@ from host.network import Network
 from host.trainers.base import (
     Callback,
     ChipClassifier,
+    Classifier,
     FloatArray,
     IntArray,
     Progress,
@@ -38,6 +39,7 @@ from host.trainers.base import (
     adam,
     add_cost,
     chip_totals,
+    index_labels,
     log_softmax,
     require,
     require_choice,
@@ -75,11 +77,11 @@ Weights = list[NDArray[Any]]
 Spikes = list[NDArray[Any]]
 
 
-class CountClassifier(ChipClassifier):
+class CountClassifier(Classifier):
     """What the trainers of binary networks and their float baseline share: everything but weights and forward pass.
 
-    Attributes after ``fit`` that all have
-    --------------------------------------
+    Attributes after ``fit``
+    ------------------------
     latent_ : list of float64 arrays (n_pre, n_post), the trained parameters
     readout_ : int8 array (n_classes, n), the matrix of the last layer, drawn from the seed
     temperature_ : float, exponent of the class probabilities in use
@@ -105,7 +107,6 @@ class CountClassifier(ChipClassifier):
         timesteps: int,
         encoding: str,
         gain: float,
-        shift: int,
         reset_size: int | Sequence[int] | None,
         window: float,
         n_classes: int | None,
@@ -120,7 +121,6 @@ class CountClassifier(ChipClassifier):
         self.timesteps = timesteps
         self.encoding = encoding
         self.gain = gain
-        self.shift = shift
         self.reset_size = reset_size
         self.window = window
         self.n_classes = n_classes
@@ -192,8 +192,8 @@ class CountClassifier(ChipClassifier):
         TrainingError, CheckpointError
             For settings, data or a state that do not fit; the chip is not touched then.
         """
-        x, labels = self._prepare(X, y)
-        validation = self._validation(X_val, y_val)
+        x, labels, classes = self._prepare(X, y)
+        validation = self._validation(X_val, y_val, classes)
         if validation is None:
             x, labels, validation = self._hold_back(x, labels, self.validation_fraction)
         require(
@@ -203,10 +203,11 @@ class CountClassifier(ChipClassifier):
         identity = self._meta(*(array for part in (x, labels, *(validation or ())) for array in _arrays(part)))
         size = sum(pre * post for pre, post in self._cfg.shapes)
         if resume is None:
-            self._training = _Course(self._start(initial, size))
+            course = _Course(self._start(initial, size))
         else:
             self._check_resume(resume, identity)
-            self._training = _Course.from_state(resume, size)
+            course = _Course.from_state(resume, size)
+        self._begin(course, classes)
         self._identity = identity
         with suppress(StopTraining):
             self._run(x, labels, validation, callback)
@@ -214,15 +215,13 @@ class CountClassifier(ChipClassifier):
         return self
 
     def _check_common(self) -> None:
-        require_number("timesteps", self.timesteps, 1, 65_534, integer=True)
-        require_number("seed", self.seed, 0, 2**32 - 1, integer=True)
+        super()._check_common()
         require_number("epochs", self.epochs, 1, 2**31 - 2, integer=True)
         require_number("batch_size", self.batch_size, 1, integer=True)
         require_choice("read_out", self.read_out, tuple(READ_OUTS))
         require_choice("gradient", self.gradient, GRADIENTS)
         require_choice("encoding", self.encoding, tuple(ENCODINGS))
         require_number("gain", self.gain, 1e-6, 1e6)
-        require_number("shift", self.shift, 0, 15, integer=True)
         require_number("window", self.window, 1e-3, 1e3)
         require_number("validation_fraction", self.validation_fraction, 0, 0.9)
         if self.n_classes is not None:
@@ -232,17 +231,9 @@ class CountClassifier(ChipClassifier):
             good = self.temperature in allowed
             require(good, f"Setting temperature = {self.temperature!r}: must be {' or '.join(allowed)}, or a number.")
         else:
-            require_number("temperature", self.temperature, 0, 1e3)
-        top, bits = self._cfg.state_range[1], self._cfg.state_bits
-        for size in self._sizes:
-            amount, _, reach = chip_constants(int(self.shift), size, float(self.window))
-            require(
-                max(amount, reach) <= top,
-                f"Setting reset_size = {size}: with shift = {self.shift} and window = {self.window:g} the chip's "
-                f"{bits} state bits, up to {top}, do not hold it.",
-            )
+            require_number("temperature", self.temperature, 1e-6, 1e3)
+        self._sizes()
 
-    @property
     def _sizes(self) -> list[int]:
         """Reset size of every layer, in units of a weight."""
         if self.reset_size is None:
@@ -256,15 +247,16 @@ class CountClassifier(ChipClassifier):
             require_number("reset_size", value, 1, 2**30, integer=True)
         return [int(value) for value in values]
 
-    def _n_outputs(self, labels: ArrayLike) -> int:
-        found = len(np.unique(np.asarray(labels)))
-        if self.n_classes is None:
-            return max(2, found)
+    def _index(self, labels: NDArray[Any]) -> tuple[NDArray[Any], IntArray]:
+        found = len(np.unique(labels))
+        n_classes = found if self.n_classes is None else int(self.n_classes)
+        require(n_classes > 1, f"Labels take {found} value: must take 2 or more, unless n_classes says how many.")
         require(
-            found <= self.n_classes,
-            f"Setting n_classes = {self.n_classes}: must be {found} or more, for the labels take {found} values.",
+            found <= n_classes,
+            f"Setting n_classes = {n_classes}: must be {found} or more, for the labels take {found} values.",
         )
-        return int(self.n_classes)
+        why = f"n_classes = {n_classes}, and only integers from 0 to {n_classes - 1} may lack some"
+        return index_labels(labels, n_classes, why)
 
     def _inputs(self, X: Any) -> Samples:
         if not isinstance(X, Events):
@@ -385,7 +377,7 @@ class CountClassifier(ChipClassifier):
         n_classes = len(self.classes_) if hasattr(self, "classes_") else self.n_classes
         require(n_classes is not None, "Setting n_classes = None: must be given before there was a training.")
         readouts = draw_readouts(int(self.seed), int(n_classes or 0), self._cfg.neuron_layers)
-        return Objective(readouts, float(self.gain), self._sizes, float(self.window), local=self.gradient == "local")
+        return Objective(readouts, float(self.gain), self._sizes(), float(self.window), local=self.gradient == "local")
 
     @property
     def _seed(self) -> int:
@@ -404,7 +396,9 @@ class CountClassifier(ChipClassifier):
         return self._softmax(self._counts(self._mode(_vector(self.latent_)), x))
 
     def _scores(self, X: Any) -> FloatArray:
-        return self.predict_proba(X)
+        # Without the exponent, which may make probabilities equal that are not.
+        self._check_fitted()
+        return self._averaged(self._inputs(X), self.prediction)
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Class probabilities (N, n_classes)."""
@@ -412,18 +406,28 @@ class CountClassifier(ChipClassifier):
         return apply_temperature(self._averaged(self._inputs(X), self.prediction), self.temperature_)
 
 
-class ChipTrainer(CountClassifier):
+class ChipTrainer(CountClassifier, ChipClassifier):
     """What the trainers of binary weights share: their forward pass is the chip's."""
 
+    shift: int
+
     def _check_common(self) -> None:
-        ChipClassifier._check_common(self)
         super()._check_common()
+        require_number("shift", self.shift, 0, 15, integer=True)
+        top, bits = self._cfg.state_range[1], self._cfg.state_bits
+        for size in self._sizes():
+            amount, _, reach = chip_constants(int(self.shift), size, float(self.window))
+            require(
+                max(amount, reach) <= top,
+                f"Setting reset_size = {size}: with shift = {self.shift} and window = {self.window:g} the chip's "
+                f"{bits} state bits, up to {top}, do not hold it.",
+            )
 
     def network_of(self, weights: Weights) -> Network:
         """The network of these weights (n_pre, n_post) of -1 and +1, with this trainer's neuron constants."""
         window = float(self.window)
         amounts, thresholds, reaches = zip(
-            *(chip_constants(int(self.shift), size, window) for size in self._sizes), strict=True
+            *(chip_constants(int(self.shift), size, window) for size in self._sizes()), strict=True
         )
         return Network(
             weights,
@@ -451,7 +455,7 @@ class ChipTrainer(CountClassifier):
         spikes = [inputs, *out.raster]
         if self.read_out == "raster+gate":
             return spikes, out.gate
-        layers = zip(weights, spikes[:-1], spikes[1:], self._sizes, strict=True)
+        layers = zip(weights, spikes[:-1], spikes[1:], self._sizes(), strict=True)
         return spikes, [
             recompute_gates(matrix, below, above, int(self.shift), size, float(self.window), cfg.state_range)
             for matrix, below, above, size in layers
@@ -516,8 +520,8 @@ class BinaryStraightThrough(ChipTrainer):
     n_classes : int, optional
         Default: as many as there are different labels.
     temperature : {"none", "validation"} or float
-        An exponent of the class probabilities, or how to find it: the one with the smallest negative log-likelihood on
-        the validation set.
+        An exponent of the class probabilities, above 0, or how to find it: the one with the smallest negative
+        log-likelihood on the validation set. Decisions do not depend on it.
     validation_fraction : float
         Share of the training samples that ``fit`` holds back as validation set, unless it is given one.
     seed : int
@@ -561,7 +565,6 @@ class BinaryStraightThrough(ChipTrainer):
             timesteps=timesteps,
             encoding=encoding,
             gain=gain,
-            shift=shift,
             reset_size=reset_size,
             window=window,
             n_classes=n_classes,
@@ -570,6 +573,7 @@ class BinaryStraightThrough(ChipTrainer):
             seed=seed,
         )
         self.chip = chip
+        self.shift = shift
         self.learning_rate = learning_rate
 
     _limit = STRAIGHT_LIMIT
@@ -654,7 +658,6 @@ class BayesianBinary(ChipTrainer):
             timesteps=timesteps,
             encoding=encoding,
             gain=gain,
-            shift=shift,
             reset_size=reset_size,
             window=window,
             n_classes=n_classes,
@@ -663,6 +666,7 @@ class BayesianBinary(ChipTrainer):
             seed=seed,
         )
         self.chip = chip
+        self.shift = shift
         self.rate = rate
         self.kappa = kappa
         self.prior = prior

@@ -40,6 +40,7 @@ from host.trainers.base import (
     log_softmax,
     require,
     require_choice,
+    require_integer_weights,
     require_number,
 )
 from host.trainers.checkpoint import CheckpointError, State
@@ -229,8 +230,8 @@ class DelGrad(ChipClassifier):
         resume : state of an interrupted training (:meth:`state_dict`); the training goes on as if never interrupted
         callback : called after every batch with the number of finished epochs; may raise :class:`StopTraining`
         """
-        x, labels = self._prepare(X, y)
-        validation = self._validation(X_val, y_val)
+        x, labels, classes = self._prepare(X, y)
+        validation = self._validation(X_val, y_val, classes)
         if validation is None:
             x, labels, validation = self._hold_back(x, labels, self.validation_fraction)
         data = [x.words, x.offsets, labels]
@@ -239,10 +240,11 @@ class DelGrad(ChipClassifier):
         identity = self._meta(*data)
         latent = self._latent
         if resume is None:
-            self._training = _Course(self._start(initial), len(self.chip.cfg.neuron_layers))
+            course = _Course(self._start(initial), len(self.chip.cfg.neuron_layers))
         else:
             self._check_resume(resume, identity)
-            self._training = _Course.from_state(resume, latent.size, len(self.chip.cfg.neuron_layers))
+            course = _Course.from_state(resume, latent.size, len(self.chip.cfg.neuron_layers))
+        self._begin(course, classes)
         self._identity = identity
         self._warned: set[int] = set()
         with suppress(StopTraining):
@@ -251,9 +253,7 @@ class DelGrad(ChipClassifier):
         return self
 
     def _check_common(self) -> None:
-        require(
-            hasattr(self.chip, "run") and hasattr(self.chip, "load"), f"Setting chip = {self.chip!r}: must be a Chip."
-        )
+        require_integer_weights(self._cfg)
         require_number("seed", self.seed, 0, 2**32 - 1, integer=True)
         require_number("epochs", self.epochs, 1, 2**31 - 2, integer=True)
         require_number("batch_size", self.batch_size, 1, integer=True)

@@ -16,6 +16,9 @@ from host.trainers.binary import CountClassifier, Spikes, Weights
 from host.trainers.binary_gradient import KEEP_MEM, KEEP_SYN
 from rtl.config import ChipConfig, ConfigError
 
+LANES = 64
+"""Lanes of the chip to compare with: random input spikes depend on them."""
+
 CHUNK = 256
 """Samples of a forward pass at most, to bound memory."""
 
@@ -57,7 +60,6 @@ class FullPrecision(CountClassifier):
         encoding: str = "rate",
         gain: float = 20.0,
         learning_rate: float = 0.01,
-        shift: int = 6,
         reset_size: int | Sequence[int] | None = None,
         window: float = 1.0,
         n_classes: int | None = None,
@@ -73,7 +75,6 @@ class FullPrecision(CountClassifier):
             timesteps=timesteps,
             encoding=encoding,
             gain=gain,
-            shift=shift,
             reset_size=reset_size,
             window=window,
             n_classes=n_classes,
@@ -85,17 +86,20 @@ class FullPrecision(CountClassifier):
         self.learning_rate = learning_rate
 
     def _check_common(self) -> None:
-        try:
-            ChipConfig(self.layers)  # type: ignore[arg-type]
-        except ConfigError as error:
-            raise TrainingError(f"Setting layers = {self.layers!r}: {error}.") from None
         super()._check_common()
         require_number("learning_rate", self.learning_rate, 0, 1e3)
-        self._presented = 0
 
     @property
     def _cfg(self) -> ChipConfig:
-        return ChipConfig(self.layers, lanes=64, binary_weights=True)  # type: ignore[arg-type]
+        """The chip that this network stands for."""
+        try:
+            return ChipConfig(self.layers, lanes=LANES, binary_weights=True)  # type: ignore[arg-type]
+        except ConfigError as error:
+            raise TrainingError(f"Setting layers = {self.layers!r}: {error}.") from None
+
+    def _begin(self, training: Any, classes: NDArray[Any]) -> None:
+        super()._begin(training, classes)
+        self._presented = 0
 
     def _rate(self) -> float:
         return float(self.learning_rate)
@@ -118,7 +122,7 @@ class FullPrecision(CountClassifier):
         inputs = input_spikes(self._cfg, x, int(self.timesteps), encoding=self.encoding, seeds=seeds)
         self._presented += len(inputs)
         spikes, gates = [inputs], []
-        for matrix, size in zip(weights, self._sizes, strict=True):
+        for matrix, size in zip(weights, self._sizes(), strict=True):
             below = spikes[-1]
             drive = below.reshape(-1, len(matrix)).astype(np.float32) @ matrix
             fired, gate = integrate(drive.reshape(*below.shape[:2], -1), float(size), float(self.window) * size)

@@ -163,13 +163,13 @@ class MetropolisHastings(VectorClassifier):
         resume : state of an interrupted training (:meth:`state_dict`); the chain goes on as if never interrupted
         callback : called every few proposals; may raise :class:`StopTraining`
         """
-        x, labels = self._prepare(X, y)
-        self._check_settings()
+        x, labels, classes = self._prepare(X, y)
         if resume is None:
-            self._begin(x, labels, initial)
+            chain = self._first(x, labels, initial)
         else:
             self._check_resume(resume, self._meta(x, labels))
-            self._training = _Chain.from_state(resume, self._map.size)
+            chain = _Chain.from_state(resume, self._map.size)
+        self._begin(chain, classes)
         return self._run(x, labels, callback)
 
     def partial_fit(
@@ -179,9 +179,9 @@ class MetropolisHastings(VectorClassifier):
         require_number("steps", steps, 1, integer=True)
         if not hasattr(self, "_training"):
             return self.fit(X, y, callback=callback)
-        x, labels = self._prepare(X, y)
-        self._check_settings()
+        x, labels, classes = self._prepare(X, y)
         self._check_resume(self.state_dict(), self._meta(x, labels))
+        self._begin(self._training, classes)
         self._training.extend(int(steps))
         return self._run(x, labels, callback)
 
@@ -195,7 +195,8 @@ class MetropolisHastings(VectorClassifier):
         require_choice("read_out", self.read_out, READ_OUTS)
         require_choice("encoding", self.encoding, ("rate", "bernoulli"))
 
-    def _begin(self, x: NDArray[np.uint8], labels: IntArray, initial: Network | ArrayLike | None) -> None:
+    def _first(self, x: NDArray[np.uint8], labels: IntArray, initial: Network | ArrayLike | None) -> _Chain:
+        """A chain that knows how good its start is."""
         start = self._start(initial)
         before = chip_totals(self.chip)
         self.chip.load(self.network_of(start))
@@ -203,7 +204,7 @@ class MetropolisHastings(VectorClassifier):
         log_likelihood, accuracy = self._judge(counts, labels)
         total = int(self.steps)
         burn_end = int(self.burn_in * total)
-        self._training = _Chain(
+        chain = _Chain(
             start,
             log_likelihood,
             accuracy,
@@ -214,7 +215,8 @@ class MetropolisHastings(VectorClassifier):
             spacing=max(1, (total - burn_end) // int(self.n_votes)),
             width=float(self.width),
         )
-        self._training.cost = add_cost(before, chip_totals(self.chip))
+        chain.cost = add_cost(before, chip_totals(self.chip))
+        return chain
 
     def _run(self, x: NDArray[np.uint8], labels: IntArray, callback: Callback | None) -> MetropolisHastings:
         chain = self._training

@@ -31,6 +31,7 @@ from host.trainers.base import (
     Samples,
     StopTraining,
     add_cost,
+    check_labels,
     chip_totals,
     log_softmax,
     require,
@@ -198,24 +199,25 @@ class SpikeBackprop(ChipClassifier):
         resume : state of an interrupted training (:meth:`state_dict`); the training goes on as if never interrupted
         callback : called after every batch; may raise :class:`StopTraining`
         """
-        x, labels = self._prepare(X, y)
-        self._check_settings()
-        validation = self._validation(X_val, y_val)
+        x, labels, classes = self._prepare(X, y)
+        validation = self._validation(X_val, y_val, classes)
         if validation is None:
             x, labels, validation = self._hold_back(x, labels, self.validation_fraction)
         require(
             not self.early_stopping or validation is not None,
             "Setting early_stopping = True: needs a validation set, or validation_fraction above 0.",
         )
-        data = [*_arrays(x, int(self.timesteps), self.n_features_in_), labels]
+        n_in = self._cfg.n_in
+        data = [*_arrays(x, int(self.timesteps), n_in), labels]
         if validation is not None:
-            data += [*_arrays(validation[0], self._test_timesteps, self.n_features_in_), validation[1]]
+            data += [*_arrays(validation[0], self._test_timesteps, n_in), validation[1]]
         identity = self._meta(*data)
         if resume is None:
-            self._training = _Course(self._start(initial))
+            course = _Course(self._start(initial))
         else:
             self._check_resume(resume, identity)
-            self._training = _Course.from_state(resume, self.chip.cfg.shapes)
+            course = _Course.from_state(resume, self.chip.cfg.shapes)
+        self._begin(course, classes)
         self._identity = identity
         with suppress(StopTraining):
             self._run(x, labels, validation, callback)
@@ -230,18 +232,18 @@ class SpikeBackprop(ChipClassifier):
         The first call starts a training at the first rates of the schedule; `classes` names all labels if `y` does not
         have them all. Pieces give the same weights as the whole.
         """
-        self._check_common()
         if hasattr(self, "_training"):
             classes = self.classes_
         if classes is None:
-            x, labels = self._prepare(X, y)
+            x, labels, found = self._prepare(X, y)
         else:
+            self._check_chip()
+            self.check_settings()
             x = self._inputs(X)
-            labels = self._known_labels(classes, y, len(x))
-        self._check_settings()
-        _arrays(x, int(self.timesteps), self.n_features_in_)
-        if not hasattr(self, "_training"):
-            self._training = _Course(self._start(None))
+            found, _ = self._index(check_labels(classes, np.size(classes)))
+            labels = self._known_labels(found, y, len(x))
+        _arrays(x, int(self.timesteps), self._cfg.n_in)
+        self._begin(self._training if hasattr(self, "_training") else _Course(self._start(None)), found)
         self._identity = self._meta() | {"data": "given piece by piece"}
         course, phases, done = self._training, self._phases(), 0
         tally = course.tally = _Tally()

@@ -207,14 +207,14 @@ class SurrogateGradient(VectorClassifier):
         callback: Callback | None = None,
     ) -> SurrogateGradient:
         """Train; the arguments are those of :meth:`MetropolisHastings.fit`."""
-        x, labels = self._prepare(X, y)
-        self._check_settings()
+        x, labels, classes = self._prepare(X, y)
         if resume is None:
             start = self._start(initial)
-            self._training = _Descent(start.astype(np.float64), np.random.default_rng([int(self.seed), 0x5347]))
+            descent = _Descent(start.astype(np.float64), np.random.default_rng([int(self.seed), 0x5347]))
         else:
             self._check_resume(resume, self._meta(x, labels))
-            self._training = _Descent.from_state(resume, self._map.size)
+            descent = _Descent.from_state(resume, self._map.size)
+        self._begin(descent, classes)
         self._identity = self._meta(x, labels)
         chips, owned = self._forward_chips()
         try:
