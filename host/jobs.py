@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -442,6 +442,7 @@ def train(
         baselines = WITHOUT_CHIP if small else ("majority class",)
     cfg = spec.config(split)
     die = spec.draw_die()
+    spec.make_trainer(SimpleNamespace(cfg=cfg)).check_settings()
     started = time.perf_counter()
     with Chip(cfg, backend=spec.backend, die=die) as chip, stop_on_interrupt() as stopped:
         trainer = spec.make_trainer(chip)

@@ -172,7 +172,7 @@ def test_interrupt_says_how_to_resume(tmp_path: Path, monkeypatch: pytest.Monkey
         (["train", "--trainer", "bisnn-bayes", "--prediction", "x"], "Unknown prediction 'x'; allowed are ensemble"),
         (["train", "--trainer", "bisnn-bayes", "--temperature", "validation"], "must be with a validation set"),
         (
-            ["train", "--trainer", "bisnn-bayes", "--backend", "golden", "--kappa", "-1"],
+            ["train", "--trainer", "bisnn-bayes", "--kappa", "-1"],
             "Setting kappa = -1.0: must be a number from 0 to 1e+12",
         ),
         (["train", "--trainer", "bisnn-st", "--distort", "stuck=0.1", "--backend", "golden"], "synapses are exact"),

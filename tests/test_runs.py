@@ -14,7 +14,7 @@ from host.calibration import measures
 from host.die import Die
 from host.jobs import Interrupted, RunSpec, SpecError, train
 from host.runs import REQUIRED, RunError, RunFolder
-from host.trainers import CheckpointError, Progress
+from host.trainers import CheckpointError, Progress, TrainingError
 
 SPEC = RunSpec(
     dataset="moons", backend="golden", die=1, mismatch=1.0, train_size=30, steps=60, timesteps=8, hidden=(5,)
@@ -286,6 +286,32 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 def test_bad_specs(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         RunSpec(**values)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "setting", "message"),
+    [
+        ("bisnn-bayes", {"members": 0}, "Setting members = 0: must be an integer from 1"),
+        ("bisnn-bayes", {"kappa": -1.0}, "Setting kappa = -1.0"),
+        ("bisnn-bayes", {"prior": 2.0}, "Setting prior from 2 to 2: must be probabilities"),
+        ("bisnn-bayes", {"sharpness": -1.0}, "Setting sharpness = -1.0"),
+        ("bisnn-st", {"batch_size": 0}, "Setting batch_size = 0"),
+        ("bisnn-st", {"gain": float("nan")}, "Setting gain = nan"),
+        ("bisnn-st", {"temperature": float("nan")}, "Setting temperature = nan"),
+        ("mh", {"beta": float("nan")}, "Setting beta = nan"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_bad_settings_of_a_trainer_are_refused_before_a_chip_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: str, setting: dict[str, Any], message: str
+) -> None:
+    def opened(*arguments: Any, **settings: Any) -> Any:
+        raise AssertionError("a chip was opened")
+
+    monkeypatch.setattr("host.chip.Chip", opened)
+    spec = RunSpec.usual(trainer, **setting)
+    with pytest.raises(TrainingError, match=message):
+        train(spec, RunFolder.create(tmp_path))
 
 
 def test_start_from_backprop(tmp_path: Path) -> None:
