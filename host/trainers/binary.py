@@ -53,7 +53,8 @@ from host.trainers.binary_gradient import (
     draw_readouts,
     recompute_gates,
 )
-from host.trainers.checkpoint import CheckpointError, State
+from host.trainers.checkpoint import State
+from host.trainers.course import Course
 
 if TYPE_CHECKING:
     from host.chip import Chip, Output
@@ -339,7 +340,7 @@ class CountClassifier(Classifier):
         fired = sum(int(layer.sum()) for layer in spikes[1:])
         cost = add_cost(before, self._totals(), course.cost)
         # From here on nothing can fail: commit.
-        course.vector, course.moments, course.cost = vector, moments, cost
+        course.vector, (course.first, course.second), course.cost = vector, moments, cost
         course.updates, course.tally.rate = course.updates + 1, float(rate)
         tally = course.tally
         tally.samples += len(labels)
@@ -800,59 +801,21 @@ class _Tally:
         self.loss = self.firing = self.rate = self.seconds = 0.0
 
 
-class _Course:
-    """State of one training; converts to and from a checkpoint without loss.
+class _Course(Course):
+    """State of one training.
 
     The random numbers of an update are drawn from its number and the seed, so there is no generator to keep.
     """
 
-    _SCALARS = ("updates", "cost")
     _COLUMNS = ("epoch", "loss", "accuracy_train", "accuracy_validation", "firing", "rate", "seconds")
 
     def __init__(self, vector: FloatArray) -> None:
-        self.vector = vector
-        self.moments = (np.zeros_like(vector), np.zeros_like(vector))
-        self.updates = 0
-        self.cost: dict[str, int] = {}
+        super().__init__(vector)
         self.tally = _Tally()
-        self.rows: list[list[float]] = []
-        """Of every epoch the values of _COLUMNS."""
 
     def close(self, accuracy: float, seconds: float) -> None:
         """End the epoch; `accuracy` of the validation set, or nan, and how long measuring it took."""
         tally, n = self.tally, self.tally.samples
         row = [tally.loss / n, tally.right / n, accuracy, tally.firing / n, tally.rate, tally.seconds + seconds]
-        self.rows.append([len(self.rows) + 1, *row])
+        self.rows.append([self.epoch + 1, *row])
         self.tally = _Tally()
-
-    def columns(self) -> dict[str, NDArray[Any]]:
-        found: dict[str, NDArray[Any]] = dict(zip(self._COLUMNS, self._table().T, strict=True))
-        return found | {"epoch": found["epoch"].astype(np.int64)}
-
-    def _table(self) -> FloatArray:
-        return np.array(self.rows, dtype=float).reshape(len(self.rows), len(self._COLUMNS))
-
-    def to_state(self) -> State:
-        meta = {
-            "course": {name: getattr(self, name) for name in self._SCALARS},
-            "tally": {name: getattr(self.tally, name) for name in _Tally.FIELDS},
-        }
-        arrays = {"vector": self.vector, "first": self.moments[0], "second": self.moments[1], "rows": self._table()}
-        return State(meta, arrays)
-
-    @classmethod
-    def from_state(cls, state: State, size: int) -> _Course:
-        try:
-            arrays = state.arrays
-            course = cls(arrays["vector"].copy())
-            course.moments = (arrays["first"].copy(), arrays["second"].copy())
-            for name in cls._SCALARS:
-                setattr(course, name, state.meta["course"][name])
-            for name in _Tally.FIELDS:
-                setattr(course.tally, name, state.meta["tally"][name])
-            course.rows = arrays["rows"].tolist()
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"The checkpoint lacks parts of the training ({error}).") from None
-        if {vector.shape for vector in (course.vector, *course.moments)} != {(size,)}:
-            raise CheckpointError("The checkpoint's arrays do not fit this chip configuration.")
-        return course

@@ -43,7 +43,8 @@ from host.trainers.base import (
     require_integer_weights,
     require_number,
 )
-from host.trainers.checkpoint import CheckpointError, State
+from host.trainers.checkpoint import State
+from host.trainers.course import Course
 from host.trainers.spike_times import (
     NEVER,
     ONE,
@@ -703,8 +704,7 @@ class _Worker:
         last = times[-1]
         loss, error = self.loss(np.where(last < 0, np.inf, last / self.steps_per_tau), labels, self.margin)
         gradient = self._gradient(course.vector, error, times)
-        moments = (course.first, course.second)
-        vector, moments = adam(course.vector, moments, gradient, self._rates(rates), course.updates + 1)
+        vector, moments = adam(course.vector, course.moments, gradient, self._rates(rates), course.updates + 1)
         missing = [times_of_layer < 0 for times_of_layer in times[1:]]
         silent_labels = missing[-1][np.arange(len(labels)), labels]
         self._bump(vector, missing, np.bincount(labels[silent_labels], minlength=last.shape[1]))
@@ -760,14 +760,11 @@ class _Tally:
         self.loss = self.seconds = 0.0
 
 
-class _Course:
-    """State of one training; converts to and from a checkpoint without loss.
+class _Course(Course):
+    """State of one training; `position` counts the samples of the present epoch that were learned."""
 
-    `epoch` counts finished epochs, `position` the samples of the present one that were learned.
-    """
-
-    _SCALARS = ("epoch", "position", "updates", "best_accuracy", "best_epoch", "cost")
-    _VECTORS = ("vector", "first", "second", "best")
+    _SCALARS = (*Course._SCALARS, "position", "best_accuracy", "best_epoch")
+    _VECTORS = (*Course._VECTORS, "best")
     _COLUMNS = (
         "epoch",
         "loss",
@@ -782,15 +779,11 @@ class _Course:
     )
 
     def __init__(self, vector: FloatArray, n_layers: int) -> None:
-        self.vector, self.best = vector, vector.copy()
-        self.first, self.second = np.zeros_like(vector), np.zeros_like(vector)
-        self.best_accuracy, self.best_epoch = -1.0, 0
-        self.epoch = self.position = self.updates = 0
+        super().__init__(vector)
+        self.best, self.best_accuracy, self.best_epoch = vector.copy(), -1.0, 0
+        self.position = 0
         self.n_layers = n_layers
         self.tally = _Tally(n_layers)
-        self.cost: dict[str, int] = {}
-        self.rows: list[list[float]] = []
-        """Of every epoch the values of _COLUMNS."""
 
     def close(self, accuracy: float, rate: float, sizes: tuple[int, ...]) -> None:
         """End the epoch; `accuracy` of the validation set, or nan."""
@@ -811,38 +804,6 @@ class _Course:
                 tally.seconds,
             ]
         )
-        self.epoch, self.position, self.tally = self.epoch + 1, 0, _Tally(self.n_layers)
+        self.position, self.tally = 0, _Tally(self.n_layers)
         if accuracy > self.best_accuracy:
             self.best, self.best_accuracy, self.best_epoch = self.vector, accuracy, self.epoch
-
-    def columns(self) -> dict[str, NDArray[Any]]:
-        found: dict[str, NDArray[Any]] = dict(zip(self._COLUMNS, self._table().T, strict=True))
-        return found | {"epoch": found["epoch"].astype(np.int64)}
-
-    def _table(self) -> FloatArray:
-        return np.array(self.rows, dtype=float).reshape(len(self.rows), len(self._COLUMNS))
-
-    def to_state(self) -> State:
-        meta = {
-            "course": {name: getattr(self, name) for name in self._SCALARS},
-            "tally": {name: getattr(self.tally, name) for name in _Tally.FIELDS},
-        }
-        return State(meta, {"rows": self._table()} | {name: getattr(self, name) for name in self._VECTORS})
-
-    @classmethod
-    def from_state(cls, state: State, size: int, n_layers: int) -> _Course:
-        try:
-            scalars, arrays = state.meta["course"], state.arrays
-            course = cls(arrays["vector"].copy(), n_layers)
-            for name in cls._SCALARS:
-                setattr(course, name, scalars[name])
-            for name in _Tally.FIELDS:
-                setattr(course.tally, name, state.meta["tally"][name])
-            for name in cls._VECTORS:
-                setattr(course, name, arrays[name].copy())
-            course.rows = arrays["rows"].tolist()
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"The checkpoint lacks parts of the training ({error}).") from None
-        if {getattr(course, name).shape for name in cls._VECTORS} != {(size,)} or len(course.rows) != course.epoch:
-            raise CheckpointError("The checkpoint's arrays do not fit this chip configuration.")
-        return course
