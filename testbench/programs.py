@@ -88,19 +88,23 @@ class Program:
         return np.array([word for frame in self.frames for word in frame], np.uint64)
 
 
-def random_program(cfg: ChipConfig, seed: int, *, chapters: int, samples: int, max_steps: int) -> Program:
+def random_program(
+    cfg: ChipConfig, seed: int, *, chapters: int, samples: int, max_steps: int, everything: bool = False
+) -> Program:
     """`chapters` times new memories and registers, each followed by `samples` samples of up to `max_steps` steps.
 
-    On a chip that learns, three of four chapters do, most of them with the constants of a network that can.
+    On a chip that learns, three of four chapters do, most of them with the constants of a network that can. Some
+    chapters leave the die as it is; with `everything` the first one does not, for chips that were used before: a reset
+    does not touch memories.
     """
     draw = random.Random(f"{cfg.to_json()} {seed}")
     program = Program(cfg, seed)
-    for _ in range(chapters):
+    for chapter in range(chapters):
         steps, encoding = draw.randint(1, max_steps), draw.choice((0, 1, 2, 2, 3, 0))
         record, early, brief = draw.choice((0, 0, 0, 1, 2, 3, 4, 7)), draw.random() < 0.5, draw.random() < 0.3
         extreme = draw.random() < 0.3
         learn = cfg.learning and draw.random() < 0.75
-        program.frames += _memories(cfg, draw, extreme)
+        program.frames += _memories(cfg, draw, extreme, die=draw.random() < 0.8 or (everything and not chapter))
         program.frames += _registers(cfg, draw, [steps, encoding, record], [early, brief], extreme)
         if learn:
             program.frames += _learnable(cfg, draw)
@@ -126,7 +130,7 @@ def _write(draw: random.Random, region: Region, values: Sequence[int], depth: in
         yield frame(Opcode.WRITE, at(region, start), values[start : start + at_once], draw.getrandbits(8))
 
 
-def _memories(cfg: ChipConfig, draw: random.Random, extreme: bool) -> Iterator[list[int]]:
+def _memories(cfg: ChipConfig, draw: random.Random, extreme: bool, die: bool) -> Iterator[list[int]]:
     """New contents of every memory; padding lanes are filled too, they must not matter."""
     table, deep = regions(cfg), cfg.max_payload
     top, state_top = cfg.weight_range[1], cfg.state_range[1]
@@ -150,7 +154,7 @@ def _memories(cfg: ChipConfig, draw: random.Random, extreme: bool) -> Iterator[l
         yield from fill(Region.DELAYS, lambda: _packed(cfg, draw, longest))
     bias = (1 << 15) - 1 if extreme else min((1 << 15) - 1, top // 2 + 1)
     yield from fill(Region.BIAS, lambda: draw.randint(-bias, bias))
-    if cfg.die_tables and draw.random() < 0.8:
+    if cfg.die_tables and die:
         gain = (1 << 13) - 1 if extreme else 700
 
         def synapse() -> int:
