@@ -7,7 +7,7 @@ and MNIST, on ideal chips and on dies whose thresholds are off.
 
 Networks learn on the golden model. The simulated chip answers the test samples again and has to agree to the bit, with
 the networks, modes and all ensemble members of two moons (gradients through all layers), of digits, of dies (deployed,
-and trained with the first read-out) and of MNIST (ST; Bayes of seed 0). It repeats two trainings on digits from start
+and trained with the first read-out) and of MNIST (ST). It repeats two trainings on digits from start
 to end. Networks of other read-outs, local losses, attempts and grids, and answers to foreign inputs are the golden
 model's alone.
 """
