@@ -431,7 +431,7 @@ def _better(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                 judged[name] = accuracy, ece
             share = in_points(minus["accuracy"], entry["n_test"])
             lines.append(
-                f"{name.capitalize()}, {'ensemble' if method == BAYES else 'mode'} minus ST: accuracy {share}, "
+                f"{initial(name)}, {'ensemble' if method == BAYES else 'mode'} minus ST: accuracy {share}, "
                 f"**{accuracy}**; ECE {figure(minus['ece'])}, **{ece}**; NLL {figure(minus['nll'], 3)}, **{nll}**."
             )
     if not judged:
@@ -477,7 +477,7 @@ def _little_lost(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             texts.append(f"{method} {points(minus['accuracy'], entry['n_test'])}, {WORDS[word]}, ECE "
                          f"{figure(minus['ece'])}")  # fmt: skip
         if texts:
-            lines.append(f"{name.capitalize()}, accuracy minus that of the float network: {'; '.join(texts)}.")
+            lines.append(f"{initial(name)}, accuracy minus that of the float network: {'; '.join(texts)}.")
     if not any(judged.values()):
         return answered(what, NOT_MEASURED, ["No binary network has a float one beside it."])
     answers = []
@@ -510,7 +510,7 @@ def _foreign(named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             judged[f"{name}, {FOREIGN[kind]}"] = {compared(st), compared(full)}
             mine = {method: each["foreign"][kind] for method, each in methods.items()}
             lines.append(
-                f"{name.capitalize()}, {FOREIGN[kind]}: AUROC "
+                f"{initial(name)}, {FOREIGN[kind]}: AUROC "
                 + ", ".join(f"{method} {each['auroc']['mean']:.3f}" for method, each in mine.items())
                 + f"; ensemble minus ST {figure(st, 3)}, **{compared(st)}**; minus float {figure(full, 3)}, "
                 f"**{compared(full)}**. Mean confidence: "
@@ -676,22 +676,20 @@ def _ece_bar(what: str, plain: Methods, heated: Methods, factor: float, more: fl
 
 
 def _noisy_bars(plain: Methods, heated: Methods) -> list[dict[str, str]]:
-    where = MOONS["moons-25"].capitalize()
+    where = initial(MOONS["moons-25"])
     half = f"{where}: ECE of the ensemble at most {HALF:g} of that of ST"
     above = bar(f"{where}: accuracy of the ensemble not below that of ST")
     mine, straight = plain.get(BAYES), plain.get(ST)
     minus = mine["minus_st"]["accuracy"] if mine and mine["minus_st"] else None
     if mine and straight and minus:
-        n_test = mine["n_test"]
-        shares = (
-            f"{percent(mine['accuracy']['mean'], n_test)} % against {percent(straight['accuracy']['mean'], n_test)} %"
-        )
-        above = bar(above["bar"], minus["mean"] >= 0, shares, f"{points(minus, n_test)} points")
+        answers = mine["n_test"] * len(mine["seeds"]["ece"])
+        shares = " against ".join(f"{percent(entry['accuracy']['mean'], answers)} %" for entry in (mine, straight))
+        above = bar(above["bar"], minus["mean"] >= 0, shares, f"{points(minus, answers)} points")
     return [_ece_bar(half, plain, heated, HALF, 0.0), above]
 
 
 def _quiet_bar(methods: Methods) -> dict[str, str]:
-    high = f"{MOONS['moons-10'].capitalize()}: all at least {100 * MOONS_ACCURACY:.1f} %"
+    high = f"{initial(MOONS['moons-10'])}: all at least {100 * MOONS_ACCURACY:.1f} %"
     if set(METHODS) - set(methods):
         return bar(high)
     worst = min(methods.values(), key=lambda entry: entry["accuracy"]["mean"])
@@ -787,6 +785,11 @@ def _chip_bars(memory: Sequence[Mapping[str, Any]], confirmation: Mapping[str, A
         figures = f"networks tested: {networks} of {len(tests)} trainings; trainings repeated: {len(repeats)}"
         lines[3] = bar(agree, all(good), figures, f"{sum(good)} of {len(good)}")
     return lines
+
+
+def initial(name: str) -> str:
+    """A name at the beginning of a sentence."""
+    return name[:1].upper() + name[1:]
 
 
 def shape(layers: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from host.reproduce.bisnn.findings import ALMOST, figure, in_points, name_of, problem, shape, untouched
+from host.reproduce.bisnn.findings import ALMOST, figure, in_points, initial, name_of, problem, shape, untouched
 from host.reproduce.bisnn.settings import BINS, FAR, FIRST, LANES, MEMBERS, MOONS, RULES, SURE, Plan, Setting
 from host.reproduce.numbers import NEAR, SIGMAS, listed, percent, share
 from host.reproduce.report import costs, introduction, section, table, yes
@@ -150,7 +150,7 @@ def _moons(entries: Sequence[Mapping[str, Any]]) -> list[str]:
             if entry["noise"] == noise
         ]
         lines += [
-            f"{MOONS[noise].capitalize()}:", "",
+            f"{initial(MOONS[noise])}:", "",
             *table(["gradient", "network", *SCORES, *_foreign_head(kinds)], rows),
         ]  # fmt: skip
     lines += ["![Confidence maps](maps.png)", ""]
