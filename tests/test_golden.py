@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from golden_reference import ReferenceChip, make_frame, payload, program, split_answers
+from golden_reference import ReferenceChip, exchange, make_frame, payload, program, split_answers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +19,6 @@ from rtl.config import ChipConfig
 from rtl.registers import BAD_EVENTS, Opcode, Region, Status, regions, registers
 
 few = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def exchange(chip: GoldenChip, *frames: list[int]) -> list[list[int]]:
-    stream = np.array([word for frame in frames for word in frame], np.uint64)
-    return split_answers(chip.exchange(stream).tolist())
 
 
 configs = st.builds(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from golden_reference import make_frame, payload, program, split_answers
+from golden_reference import exchange, make_frame, payload, program, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pymodel import GoldenChip
 from pymodel.sequencer import Trace
 from rtl.config import ChipConfig
-from rtl.registers import BAD_EVENTS, MODE_FIRE, MODE_FIRE_ONCE, Encoding, Fire, Opcode, Region, Status, registers
+from rtl.registers import BAD_EVENTS, MODE_FIRE, MODE_FIRE_ONCE, Encoding, Fire, Opcode, Region, Status
 
 few = settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -29,19 +29,8 @@ SPREAD = 0.5762
 Frame = list[int]
 
 
-def exchange(chip: GoldenChip, *frames: Frame) -> list[list[int]]:
-    stream = np.array([word for frame in frames for word in frame], np.uint64)
-    return split_answers(chip.exchange(stream).tolist())
-
-
 def inside(chip: GoldenChip, *frames: Frame) -> list[Trace]:
     return chip.trace(np.array([word for frame in frames for word in frame], np.uint64))[1]
-
-
-def write(cfg: ChipConfig, **values: int) -> list[Frame]:
-    """Frames that write registers by name."""
-    offsets = {register.name: register.offset for register in registers(cfg)}
-    return [make_frame(Opcode.WRITE, offsets[name], [value & 0xFFFFFFFF]) for name, value in values.items()]
 
 
 def fill(region: Region, offset: int, values: list[int]) -> Frame:

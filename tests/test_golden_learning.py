@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from golden_reference import ReferenceChip, make_frame, payload, program, split_answers
+from golden_reference import ReferenceChip, exchange, make_frame, payload, program, readable, split_answers, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -16,25 +16,9 @@ from scipy import stats
 from pymodel import GoldenChip
 from pymodel.random import draw16, draw_words, seed_banks, xorshift
 from rtl.config import ChipConfig
-from rtl.registers import Opcode, Region, Status, regions, registers
+from rtl.registers import Opcode, Region, Status, regions
 
 few = settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def exchange(chip: GoldenChip, *frames: list[int]) -> list[list[int]]:
-    stream = np.array([word for frame in frames for word in frame], np.uint64)
-    return split_answers(chip.exchange(stream).tolist())
-
-
-def write(cfg: ChipConfig, **values: int) -> list[list[int]]:
-    """Frames that write registers by name."""
-    offsets = {register.name: register.offset for register in registers(cfg)}
-    return [make_frame(Opcode.WRITE, offsets[name], [value & 0xFFFFFFFF]) for name, value in values.items()]
-
-
-def readable(cfg: ChipConfig) -> list[list[int]]:
-    """Frames that read everything there is."""
-    return [make_frame(Opcode.READ, r << 24, [info.depth]) for r, info in regions(cfg).items() if info.readable]
 
 
 configs = st.builds(
