@@ -24,7 +24,7 @@ from host.errors import ChipError, ChipMismatch, DieError, LinkError, NetworkErr
 from host.events import Events
 from host.link import Request, frame, frames, take
 from host.network import FIRES, LEARNING, NOISES, RESETS, Network, check_range, check_weights
-from rtl.config import MAX_STEPS, ChipConfig
+from rtl.config import LINK_BITS, MAX_STEPS, ChipConfig
 from rtl.registers import (
     BAD_EVENTS,
     MODE_FIRE,
@@ -46,9 +46,6 @@ from rtl.registers import (
 
 ENCODINGS = {"rate": Encoding.RATE, "bernoulli": Encoding.BERNOULLI}
 RECORDS = {"raster": RECORD_RASTER, "gate": RECORD_GATE, "gradient": RECORD_GRADIENT}
-
-LINK_BITS = 32
-"""Bits of a link word."""
 
 CHUNK_SAMPLES = 4096
 CHUNK_WORDS = 1 << 23

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from rtl.config import ChipConfig
-
-WORD = 32
-"""Bits of the plane in a link word."""
+from rtl.config import LINK_BITS, ChipConfig
 
 
 def fits(cfg: ChipConfig, row: int, n_words: int) -> bool:
@@ -19,7 +16,7 @@ def fits(cfg: ChipConfig, row: int, n_words: int) -> bool:
         return False
     rows_before = [min(max(row - base, 0), n_pre) for base, (n_pre, _) in zip(cfg.source_base, cfg.shapes, strict=True)]
     first_bit = sum(rows * n_post for rows, (_, n_post) in zip(rows_before, cfg.shapes, strict=True))
-    return n_words == 0 or first_bit + WORD * (n_words - 1) < cfg.n_synapses
+    return n_words == 0 or first_bit + LINK_BITS * (n_words - 1) < cfg.n_synapses
 
 
 def unpack(cfg: ChipConfig, row: int, words: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:

@@ -32,6 +32,9 @@ MAX_DELAY_SLOTS = 1024
 DEFAULT_WEIGHT_BITS = 8
 """Width of the weights unless asked for another one."""
 
+LINK_BITS = 32
+"""Bits of a word on the link."""
+
 MAX_STEPS = 65_534
 """Longest presentation; first-spike times are 16 bits and 65535 means "none"."""
 

@@ -9,10 +9,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.arith import named
-from rtl.config import ChipConfig
+from rtl.config import LINK_BITS, ChipConfig
 from rtl.registers import Region, regions
-
-WORD_BITS = 32
 
 
 class BitPlane(wiring.Component):
@@ -34,12 +32,12 @@ class BitPlane(wiring.Component):
                 "row": In(32),
                 "fits": Out(1),
                 "run": In(1),
-                "word": In(WORD_BITS),
+                "word": In(LINK_BITS),
                 "left": In(16),
                 "take": Out(1),
                 "write": Out(1),
                 "offset": Out(range(regions(cfg)[Region.WEIGHTS].depth)),
-                "data": Out(WORD_BITS),
+                "data": Out(LINK_BITS),
                 "done": Out(1),
             }
         )
@@ -67,7 +65,7 @@ class BitPlane(wiring.Component):
         place = Signal.like(self.offset)
         row_left = Signal.like(size)
         # Bits that were taken and not yet written; fewer than a word's before the next one is taken.
-        bits, filled = Signal(2 * WORD_BITS), Signal(range(2 * WORD_BITS))
+        bits, filled = Signal(2 * LINK_BITS), Signal(range(2 * LINK_BITS))
 
         with m.If(self.start):
             m.d.sync += [known.eq(self.row < cfg.n_sources), bits.eq(0), filled.eq(0)]
@@ -85,22 +83,22 @@ class BitPlane(wiring.Component):
                         row_place.eq(start),
                         place.eq(start),
                     ]
-        used_before_last = named(m, first_bit + (self.left - 1) * WORD_BITS, "used_before_last")
+        used_before_last = named(m, first_bit + (self.left - 1) * LINK_BITS, "used_before_last")
         m.d.comb += self.fits.eq(known & ((self.left == 0) | (used_before_last < cfg.n_synapses)))
 
         last_of_row = row_left <= per_word
         need = named(m, Mux(last_of_row, row_left, per_word), "need")
-        complete = filled + self.left * WORD_BITS >= size
+        complete = filled + self.left * LINK_BITS >= size
         m.d.comb += [
             self.offset.eq(place),
-            self.data.eq(bits & named(m, Cat(need > index for index in range(WORD_BITS)), "mask")),
+            self.data.eq(bits & named(m, Cat(need > index for index in range(LINK_BITS)), "mask")),
         ]
         with m.If(self.run):
             with m.If((rows_left == 0) | ((row_left == size) & ~complete)):
                 m.d.comb += self.done.eq(1)
             with m.Elif(filled < need):
                 m.d.comb += self.take.eq(1)
-                m.d.sync += [bits.eq(bits | (self.word << filled)), filled.eq(filled + WORD_BITS)]
+                m.d.sync += [bits.eq(bits | (self.word << filled)), filled.eq(filled + LINK_BITS)]
             with m.Else():
                 m.d.comb += self.write.eq(1)
                 m.d.sync += [
