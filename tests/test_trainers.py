@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from host import Chip, Die, Network, datasets
+from host.encoding import input_spikes
 from host.errors import UserError
 from host.trainers import (
     CheckpointError,
@@ -27,7 +28,7 @@ from host.trainers import (
     checkpoint,
 )
 from host.trainers.base import ParameterMap, draw_start, log_softmax
-from host.trainers.kernels import rate_raster, reconstruct, weighted_input
+from host.trainers.kernels import reconstruct, weighted_input
 from host.trainers.port import ParameterPort
 from host.trainers.surrogate import Gradient
 from rtl.config import ChipConfig
@@ -302,10 +303,10 @@ def test_read_outs(chip: Chip) -> None:
 # ---- the gradient ---------------------------------------------------------------------------------------------------
 
 
-def test_rate_raster_is_the_chips_encoder(chip: Chip) -> None:
+def test_input_spikes_are_the_chips_encoders(chip: Chip) -> None:
     chip.load(Network(weights=[np.zeros((4, 6), int), np.zeros((6, 2), int)]))
     out = chip.run(X, steps=25)
-    assert np.array_equal(rate_raster(X, 25).sum(axis=(1, 2)), out.input_spikes)
+    assert np.array_equal(input_spikes(CFG, X, 25).sum(axis=(1, 2)), out.input_spikes)
 
 
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
@@ -319,7 +320,7 @@ def test_rebuilt_membrane_is_exact_on_the_ideal_chip(reset: str) -> None:
         chip.load(trainer.network_of(vector))
         out = chip.run(X, steps=20, record=("raster",))
     weights, biases = map_.split(vector)
-    source = rate_raster(X, 20)
+    source = input_spikes(CFG, X, 20).astype(np.float32)
     codes = {"none": 0, "zero": 1, "subtract": 2}
     for layer in range(2):
         x = weighted_input(source, weights[layer], biases[layer], cell.shift)
@@ -379,7 +380,7 @@ def test_gradient_equals_forward_accumulation(reset: str) -> None:
         chip.load(trainer.network_of(vector))
         out = chip.run(x, steps=9, record=("raster",))
     assert sum(int(counts.sum()) for counts in out.counts) >= 10
-    inputs = rate_raster(x, 9)
+    inputs = input_spikes(cfg, x, 9).astype(np.float32)
     loss, accuracy, gradient = Gradient(map_, cell, 0.5, clamp=False)(vector, inputs, out.raster, labels)
     # Membranes by a plain integer loop.
     us, source = [], inputs.astype(int)

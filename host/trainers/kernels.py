@@ -15,15 +15,6 @@ RESET_NONE, RESET_ZERO, RESET_SUBTRACT = 0, 1, 2
 """Codes of the reset, as in register MODE."""
 
 
-def rate_raster(x: NDArray[np.uint8], steps: int) -> NDArray[np.float32]:
-    """Input spikes of the deterministic rate code: (N, n_in) intensities to (N, steps, n_in) zeros and ones.
-
-    Input j spikes at step t exactly if ``(128 + p*(t+1)) >> 8 != (128 + p*t) >> 8``.
-    """
-    ramp = (128 + x[:, None, :].astype(np.int32) * np.arange(steps + 1, dtype=np.int32)[None, :, None]) >> 8
-    return np.diff(ramp, axis=1).astype(np.float32)
-
-
 def weighted_input(
     spikes: NDArray[np.float32], weights: NDArray[np.int64], biases: NDArray[np.int64], shift: int
 ) -> NDArray[np.int64]:

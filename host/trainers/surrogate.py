@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from host.encoding import input_spikes
 from host.trainers.base import (
     Callback,
     FloatArray,
@@ -48,7 +49,6 @@ from host.trainers.kernels import (
     RESET_SUBTRACT,
     RESET_ZERO,
     backward,
-    rate_raster,
     reconstruct,
     weighted_input,
 )
@@ -269,7 +269,7 @@ class SurrogateGradient(VectorClassifier):
         descent, map_ = self._training, self._map
         clamp = self.mode in ("in-loop", "domain-randomised")
         gradient = Gradient(map_, Neuron.of(self.neuron), self.beta, clamp=clamp)
-        inputs = rate_raster(x, int(self.timesteps))
+        inputs = input_spikes(self.chip.cfg, x, int(self.timesteps)).astype(np.float32)
         n, total = len(labels), int(self.updates)
         decay = (float(self.final_learning_rate) / float(self.learning_rate)) ** (1.0 / max(1, total - 1))
         pull = 1.0 / (float(self.prior_sd) ** 2 * n)
