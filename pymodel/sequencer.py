@@ -49,8 +49,8 @@ C_SEED = 0
 """Per sample whose generators are seeded, besides the rounds themselves."""
 C_STEP = 0
 """Per time step."""
-C_LAYER = 7
-"""Per layer and step."""
+C_LAYER = 6
+"""Per layer and step, besides the groups of neurons that are updated together."""
 C_DIE = 2
 """Per layer and step on chips with die tables of synapses, whose pipeline is longer."""
 C_ENC = 3
@@ -199,11 +199,11 @@ def _kernel() -> Callable[..., int]:
 
     @njit(cache=True, nogil=True)
     def run(
-        begin, end, words, starts, lengths, seeds, labels, learn, sizes, n_words, weight_base, neuron_base, lanes, low,
-        high, weight_low, weight_high, die_tables, learning, slots, steps, encoding, raster, gate, gradient, early_end,
-        brief, amplitude, threshold_amplitude, jitter_amplitude, seeded, drawing, constants, weights, signs, bias,
-        settled_threshold, leak, wide, stored, synapse_words, table, delays, thetas, neuron_words, costs,
-        out, tracing, trace,
+        begin, end, words, starts, lengths, seeds, labels, learn, sizes, n_words, weight_base, neuron_base, lanes,
+        groups, low, high, weight_low, weight_high, die_tables, learning, slots, steps, encoding, raster, gate,
+        gradient, early_end, brief, amplitude, threshold_amplitude, jitter_amplitude, seeded, drawing, constants,
+        weights, signs, bias, settled_threshold, leak, wide, stored, synapse_words, table, delays, thetas,
+        neuron_words, costs, out, tracing, trace,
     ):  # fmt: skip
         """Returns the number of steps that the last sample took."""
         if digest < 0:
@@ -214,7 +214,7 @@ def _kernel() -> Callable[..., int]:
         widest = sizes.max()
         link_words = (lanes + 31) // 32
         kinds = raster + gate
-        least = max(kinds * link_words, 1)
+        least = max(kinds * link_words, groups)
         c_sample, c_seed, c_step, c_layer, c_enc, c_events = costs
         generators = lanes // 2
 
@@ -414,7 +414,7 @@ def _kernel() -> Callable[..., int]:
                         work += backward(
                             sources[0], labels[s], sizes, n_words, weight_base, neuron_base, lanes, constants,
                             gates, spiking, n_spiking, stored, weights, synapse_words, table, die_tables, weight_low,
-                            weight_high, learning_bank, draws, hits, n_hits, sign,
+                            weight_high, learning_bank, draws, hits, n_hits, sign, groups,
                         )  # fmt: skip
                     for layer in range(n_layers):
                         for f in range(n_hits[layer]):
@@ -468,10 +468,12 @@ class Sequencer:
         as_array = lambda values: np.array(values, np.int64)  # noqa: E731
         self._shape: tuple[Any, ...] = (
             as_array(cfg.layers), as_array(cfg.words), as_array(cfg.weight_base), as_array(cfg.neuron_base), cfg.lanes,
+            cfg.neuron_groups,
             *cfg.state_range, *cfg.weight_range, cfg.die_tables, cfg.learning,
             1 << cfg.delay_bits if cfg.delay_slots else 0,
         )  # fmt: skip
-        self._costs = (C_SAMPLE, C_SEED, C_STEP, C_LAYER + C_DIE * cfg.distorts_synapses, C_ENC, C_EVENTS)
+        c_layer = C_LAYER + cfg.neuron_groups + C_DIE * cfg.distorts_synapses
+        self._costs = (C_SAMPLE, C_SEED, C_STEP, c_layer, C_ENC, C_EVENTS)
         self._no_trace = np.zeros((6, 1, 1), np.int64)
 
     def run(self, control: Control, samples: Samples) -> NDArray[np.uint32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -140,12 +140,14 @@ class Chip(wiring.Component):
             inputs.item.eq(encoder.item),
         ]
 
+        # A word of neurons must be stored, and its masks sent, before the next one comes.
+        groups = cfg.neuron_groups
         # The walker reads the list of the layer below and the updates fill that of its own layer.
         first_layer = sequencer.layer == 0
         m.d.comb += [
             walker.start.eq(sequencer.walk),
             walker.layer.eq(sequencer.layer),
-            walker.min_pass.eq(recorder.min_pass),
+            walker.min_pass.eq(Mux(recorder.min_pass > groups, recorder.min_pass, groups)),
             walker.hold.eq(hold),
             inputs.read_which.eq(sequencer.step[0]),
             inputs.read_index.eq(walker.index),
@@ -297,12 +299,12 @@ class Chip(wiring.Component):
             neurons.award.eq(sequencer.award),
             neurons.winner_word.eq(winner.word),
             neurons.winner_lane.eq(winner.lane),
-            winner.draw.eq(neurons.chance_drawn & winner_layer),
-            winner.draws.eq(bank.values),
+            winner.draw.eq(neurons.chance_shown & winner_layer),
+            winner.draws.eq(neurons.group_chances),
             winner.noise_shift.eq(constants.noise_shift),
             winner.noise_kind.eq(constants.noise_kind),
             winner.take.eq(neurons.potentials_ready),
-            winner.take_word.eq(neurons.word_done),
+            winner.take_group.eq(Cat(neurons.group_done, neurons.word_done)),
             winner.potentials.eq(neurons.new_potentials),
             winner.exists.eq(neurons.exists),
             sequencer.winner.eq(winner_layer),
@@ -323,7 +325,8 @@ class Chip(wiring.Component):
             learner.enable.eq(control.learn_enable),
             learner.words.eq(synapses.words),
             learner.gates_write.eq(neurons.done),
-            learner.clear.eq(neurons.done & (sequencer.step == 0)),
+            learner.clear.eq(neurons.stored & (sequencer.step == 0)),
+            learner.clear_group.eq(neurons.group_done),
             learner.gates_address.eq(base + neurons.word_done),
             learner.gates.eq(neurons.gates),
             learner.gradient_bits.eq(control.constants.gradient_bits),

@@ -49,12 +49,12 @@ class Learner(wiring.Component):
     `label_lane`). The learner then works down from the last layer. It reads the sources of layer `layer` by
     `source_index` (entry `source` a cycle later, list of `source_length` entries), weights by `address` and `read`
     (`words` a cycle later), and writes lanes of the word at `address` with `update`. `gates_write` tells it the gates
-    of every neuron word `gates_address`; `clear` resets the counters of that word. `constants_layer` is the layer
-    whose `gradient_bits` and `rate` it needs in this cycle; `advance` takes a draw.
+    of every neuron word `gates_address`; `clear` resets the counters of group `clear_group` of that word.
+    `constants_layer` is the layer whose `gradient_bits` and `rate` it needs in this cycle; `advance` takes a draw.
 
     With `record` it sends the gradient spikes of all words to the recorder (`take`, `positive`, `negative`); `held` is
-    high while the recorder is `full`. While `counts_own` is high, `counts` shows the word `counts_address` a cycle
-    later.
+    high while the recorder is `full`. While `counts_own` is high, `counts` shows the group of neurons `counts_address`
+    a cycle later. A stored word passes by the counters group by group.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -83,6 +83,7 @@ class Learner(wiring.Component):
                 "update_data": Out(weights),
                 "gates_write": In(1),
                 "clear": In(1),
+                "clear_group": In(range(cfg.neuron_groups)),
                 "gates_address": In(range(cfg.neuron_depth)),
                 "gates": In(cfg.lanes),
                 "constants_layer": Out(layers),
@@ -97,8 +98,8 @@ class Learner(wiring.Component):
                 "full": In(1),
                 "held": Out(1),
                 "counts_own": In(1),
-                "counts_address": In(range(cfg.neuron_depth)),
-                "counts": Out(data.ArrayLayout(COUNTS, cfg.lanes)),
+                "counts_address": In(range(cfg.neuron_depth * cfg.neuron_groups)),
+                "counts": Out(data.ArrayLayout(COUNTS, cfg.neuron_width)),
                 "stored": Out(1),
                 "stored_word": Out(range(cfg.neuron_depth)),
             }
@@ -112,8 +113,9 @@ class Learner(wiring.Component):
 
         m.submodules.lists = lists = SpikeList(max(cfg.words), item, lists=max(len(cfg.words), 2))
         m.submodules.gates = gates = Memory(shape=unsigned(lanes), depth=cfg.neuron_depth, init=[])
-        counts_layout = data.ArrayLayout(COUNTS, lanes)
-        m.submodules.counts = counts = Memory(shape=counts_layout, depth=cfg.neuron_depth, init=[])
+        width, groups = cfg.neuron_width, cfg.neuron_groups
+        counts_layout = data.ArrayLayout(COUNTS, width)
+        m.submodules.counts = counts = Memory(shape=counts_layout, depth=cfg.neuron_depth * groups, init=[])
         gates_read, gates_write = gates.read_port(), gates.write_port()
         counts_read, counts_write = counts.read_port(), counts.write_port()
 
@@ -128,6 +130,7 @@ class Learner(wiring.Component):
             with m.Default():
                 m.d.comb += global_word.eq(0)
         erring, again, below = Signal(), Signal(), Signal()
+        group = Signal(range(groups))
         winner_first = self.winner_word <= self.label_word
         winner_lane = named(m, Cat(self.winner_lane == lane for lane in range(lanes)), "winner_mask")
         label_lane = named(m, Cat(self.label_lane == lane for lane in range(lanes)), "label_mask")
@@ -146,10 +149,10 @@ class Learner(wiring.Component):
             gates_write.en.eq(self.gates_write),
             gates_read.addr.eq(global_word),
             gates_read.en.eq(0),
-            counts_read.addr.eq(Mux(self.counts_own, self.counts_address, global_word)),
+            counts_read.addr.eq(Mux(self.counts_own, self.counts_address, Cat(group, global_word))),
             counts_read.en.eq(self.counts_own),
             self.counts.eq(counts_read.data),
-            counts_write.addr.eq(global_word),
+            counts_write.addr.eq(Cat(group, global_word)),
             lists.which.eq(filling),
             lists.item.index.eq(word),
             lists.item.positive.eq(positive),
@@ -164,7 +167,7 @@ class Learner(wiring.Component):
             self.negative.eq(negative),
         ]
         with m.If(self.clear):
-            m.d.comb += [counts_write.addr.eq(self.gates_address), counts_write.en.eq(1)]
+            m.d.comb += [counts_write.addr.eq(Cat(self.clear_group, self.gates_address)), counts_write.en.eq(1)]
 
         # Address of a weight word: row of a source lane, column of a gradient word.
         chosen, row_word, column = Signal(lanes), Signal.like(index), Signal.like(target.index)
@@ -262,14 +265,19 @@ class Learner(wiring.Component):
                 m.d.comb += counts_read.en.eq(1)
                 m.next = "STORE"
             with m.State("STORE"):
-                m.d.comb += [self.stored.eq(1), lists.push.eq(1), counts_write.en.eq(1)]
-                for lane in range(lanes):
+                last_group = group == groups - 1
+                m.d.comb += [self.stored.eq(last_group), lists.push.eq(last_group), counts_write.en.eq(1)]
+                rises_now, falls_now = (mask.word_select(group, width) for mask in (positive, negative))
+                for lane in range(width):
                     old, new = counts_read.data[lane], counts_write.data[lane]
                     m.d.comb += [
-                        new.positive.eq(old.positive + positive[lane]),
-                        new.negative.eq(old.negative + negative[lane]),
+                        new.positive.eq(old.positive + rises_now[lane]),
+                        new.negative.eq(old.negative + falls_now[lane]),
                     ]
-                with m.If(~erring):
+                m.d.sync += group.eq(group + 1)
+                with m.If(~last_group):
+                    m.next = "COUNT"
+                with m.Elif(~erring):
                     next_word()
                 with m.Elif(again):
                     m.d.sync += [

@@ -93,9 +93,14 @@ class NeuronUpdate(wiring.Component):
     the state is written, `spikes` and `gates` are valid and `word_done` names the word. One word may follow another
     in every cycle; a word must be finished before it is updated again.
 
+    With fewer neuron lanes than lanes a word is updated in groups, one cycle after the other, and the next word must
+    not be announced sooner. `stored` pulses with every group (`group_done`), `done` with the last one of a word, which
+    shows the spikes and gates of all. Groups, not words, are what `read_address` counts.
+
     Stochastic neurons and winner-take-all noise draw from `chances`, once a word (`chance_drawn`, one cycle before the
-    third). A winner-take-all layer (`winner_layer`) is updated twice: the first pass only makes membranes
-    (`potentials_ready` with `new_potentials` and `exists`; `done` stays low), the second one, with `award`, only fires
+    third of its last group; `chance_shown` with `group_chances` in that of each). A winner-take-all layer
+    (`winner_layer`) is updated twice: the first pass only makes membranes (`potentials_ready` with `new_potentials`
+    and `exists` of group `group_done`; `done` stays low), the second one, with `award`, only fires
     the neuron at `winner_word` and `winner_lane`. `passed` pulses with every word of either pass.
 
     `all_fired` tells, with the last word of a layer that is `done`, that all neurons of the layer have fired by now.
@@ -110,6 +115,7 @@ class NeuronUpdate(wiring.Component):
     def __init__(self, cfg: ChipConfig) -> None:
         self.cfg = cfg
         self.potential_bits = cfg.state_bits + 16
+        width, groups = cfg.neuron_width, range(cfg.neuron_depth * cfg.neuron_groups)
         host_buses = ["threshold_host", "bias_host"]
         learning = {
             "winner_layer": In(1),
@@ -118,9 +124,11 @@ class NeuronUpdate(wiring.Component):
             "winner_lane": In(range(cfg.lanes)),
             "chances": In(draws(cfg.lanes)),
             "chance_drawn": Out(1),
+            "chance_shown": Out(1),
+            "group_chances": Out(draws(width)),
             "potentials_ready": Out(1),
-            "new_potentials": Out(data.ArrayLayout(signed(cfg.state_bits), cfg.lanes)),
-            "exists": Out(cfg.lanes),
+            "new_potentials": Out(data.ArrayLayout(signed(cfg.state_bits), width)),
+            "exists": Out(width),
         }
         ports = {
             "last": In(1),
@@ -133,14 +141,16 @@ class NeuronUpdate(wiring.Component):
             "sums": In(accumulator_shape(cfg)),
             "done": Out(1),
             "passed": Out(1),
+            "stored": Out(1),
+            "group_done": Out(range(cfg.neuron_groups)),
             "all_fired": Out(1),
             "word_done": Out(range(max(cfg.words) + 1)),
             "spikes": Out(cfg.lanes),
             "gates": Out(cfg.lanes),
             "read": In(1),
-            "read_address": In(range(cfg.neuron_depth)),
-            "readout": Out(data.ArrayLayout(READOUT, cfg.lanes)),
-            "potentials": Out(data.ArrayLayout(signed(self.potential_bits), cfg.lanes)),
+            "read_address": In(groups),
+            "readout": Out(data.ArrayLayout(READOUT, width)),
+            "potentials": Out(data.ArrayLayout(signed(self.potential_bits), width)),
         }
         if cfg.distorts_synapses:
             host_buses.append("die_bias_host")
@@ -164,17 +174,24 @@ class NeuronUpdate(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cfg, k = self.cfg, self.constants
-        lanes, state = cfg.lanes, cfg.state_bits
+        lanes, groups, state = cfg.neuron_width, cfg.neuron_groups, cfg.state_bits
+        depth = cfg.neuron_depth * groups
         states = data.ArrayLayout(signed(state), lanes)
 
-        # at[n]: whether a word was announced n cycles ago, and which.
+        # at[n]: whether a word was announced n cycles ago, which, and the group of its neurons. From the cycle that
+        # reads the state on, the groups of a word come one after the other.
         update = Synapses.latency(cfg)
         final = update + self.STAGES - 1
-        at: list[tuple[Value, Value]] = [(self.last, self.word)]
+        at: list[tuple[Value, Value, Value]] = [(self.last, self.word, Const(0, 0))]
         for stage in range(1, final + 1):
             valid, word = Signal(name=f"valid{stage}"), Signal.like(self.word, name=f"word{stage}")
-            m.d.sync += [valid.eq(at[-1][0]), word.eq(at[-1][1])]
-            at.append((valid, word))
+            group = Signal(range(groups) if stage >= update - 1 else 0, name=f"group{stage}")
+            before = at[-1]
+            m.d.sync += [valid.eq(before[0]), word.eq(before[1]), group.eq(before[2])]
+            if groups > 1 and stage == update - 1:
+                with m.If(~before[0] & valid & (group != groups - 1)):
+                    m.d.sync += [valid.eq(1), word.eq(word), group.eq(group + 1)]
+            at.append((valid, word, group))
 
         # Of a winner-take-all layer, the first pass makes membranes and the second one spikes.
         integrating: Value = Const(1)
@@ -183,11 +200,12 @@ class NeuronUpdate(wiring.Component):
             integrating, firing = ~self.award, ~self.winner_layer | self.award
 
         def address(stage: int) -> Value:
-            return (self.base + at[stage][1])[: max(1, ceil_log2(cfg.neuron_depth))]
+            word = (self.base + at[stage][1])[: max(1, ceil_log2(cfg.neuron_depth))]
+            return Cat(at[stage][2], word)
 
         # ---- parameters -----------------------------------------------------------------------------------------
-        m.submodules.thresholds = thresholds = Bank(cfg.neuron_depth, lanes, signed(state))
-        m.submodules.biases = biases = Bank(cfg.neuron_depth, lanes, signed(BIAS_BITS))
+        m.submodules.thresholds = thresholds = Bank(depth, lanes, signed(state))
+        m.submodules.biases = biases = Bank(depth, lanes, signed(BIAS_BITS))
         connect(m, flipped(self.threshold_host), thresholds.host)
         connect(m, flipped(self.bias_host), biases.host)
         theta = Signal(states)
@@ -210,14 +228,15 @@ class NeuronUpdate(wiring.Component):
             self._distorted_biases(m, at, address, biases, drive)
         else:
             m.d.comb += [biases.address.eq(address(update - 1)), biases.enable.eq(at[update - 1][0])]
+            sums = self._sums(m, at[update])
             for lane in range(lanes):
                 with m.If(at[update][0]):
-                    m.d.comb += drive[lane].eq((self.sums[lane] + biases.data[lane]) << k.shift)
+                    m.d.comb += drive[lane].eq((sums[lane] + biases.data[lane]) << k.shift)
 
         # ---- state ----------------------------------------------------------------------------------------------
         def state_memory(name: str, layout: data.ArrayLayout, read_stage: int, written: Value) -> tuple[Signal, Signal]:
             """Memory whose word arrives a cycle after `read_stage` and is written at `final` in passes `written`."""
-            memory = Memory(shape=layout, depth=cfg.neuron_depth, init=[])
+            memory = Memory(shape=layout, depth=depth, init=[])
             m.submodules[name] = memory
             read, write = memory.read_port(), memory.write_port()
             new = Signal(layout, name=f"new_{name}")
@@ -237,19 +256,19 @@ class NeuronUpdate(wiring.Component):
         m.d.comb += self.readout.eq(old_readout)
 
         # Summed potentials exist for the last layer only.
-        out_words = cfg.words[-1]
+        out_words, out_base = cfg.words[-1] * groups, cfg.neuron_base[-1] * groups
         out_layout = data.ArrayLayout(signed(self.potential_bits), lanes)
         m.submodules.potentials = potentials = Memory(shape=out_layout, depth=out_words, init=[])
         potential_read, potential_write = potentials.read_port(), potentials.write_port()
         m.d.comb += [
             self.potentials.eq(potential_read.data),
             potential_read.addr.eq(
-                Mux(self.read, self.read_address - cfg.neuron_base[-1], at[final - 1][1])[
+                Mux(self.read, self.read_address - out_base, Cat(at[final - 1][2], at[final - 1][1]))[
                     : max(1, ceil_log2(out_words))
                 ]
             ),
             potential_read.en.eq(self.read | at[final - 1][0]),
-            potential_write.addr.eq(at[final][1][: max(1, ceil_log2(out_words))]),
+            potential_write.addr.eq(Cat(at[final][2], at[final][1])[: max(1, ceil_log2(out_words))]),
             potential_write.en.eq(at[final][0] & self.output_layer & integrating),
         ]
 
@@ -257,12 +276,10 @@ class NeuronUpdate(wiring.Component):
         exists = Signal(lanes, init=-1)
         with m.Switch(address(final)):
             for base, words, size in zip(cfg.neuron_base, cfg.words, cfg.neuron_layers, strict=True):
-                if size % lanes:
-                    with m.Case(base + words - 1):
-                        m.d.comb += exists.eq((1 << size % lanes) - 1)
-                else:
-                    with m.Case(base + words - 1):
-                        m.d.comb += exists.eq(-1)
+                for first in range((words - 1) * cfg.lanes, words * cfg.lanes, lanes):
+                    if size < first + lanes:
+                        with m.Case(base * groups + first // lanes):
+                            m.d.comb += exists.eq((1 << max(0, size - first)) - 1)
             with m.Default():
                 m.d.comb += exists.eq(-1)
 
@@ -270,14 +287,19 @@ class NeuronUpdate(wiring.Component):
             mask = chance_mask(m, k.fire_bits)
             stochastic = named(m, k.fire == Fire.STOCHASTIC, "stochastic")
             m.d.comb += [
-                self.chance_drawn.eq(at[final - 1][0] & integrating),
+                self.chance_shown.eq(at[final - 1][0] & integrating),
+                self.chance_drawn.eq(self.chance_shown & (at[final - 1][2] == groups - 1)),
+                self.group_chances.eq(self.chances.as_value().word_select(at[final - 1][2], DRAW_BITS * lanes)),
                 self.potentials_ready.eq(at[final][0] & self.winner_layer & integrating),
                 self.exists.eq(exists),
             ]
 
-        fired = Signal(lanes)
+        spikes, gates, fired = Signal(lanes), Signal(lanes), Signal(lanes)
         full, fuller = Signal(), Signal()
-        m.d.comb += [fuller.eq((fired | ~exists).all() & (full | (at[final][1] == 0))), self.all_fired.eq(fuller)]
+        m.d.comb += [
+            fuller.eq((fired | ~exists).all() & (full | (Cat(at[final][2], at[final][1]) == 0))),
+            self.all_fired.eq(fuller),
+        ]
         with m.If(at[final][0] & firing):
             m.d.sync += full.eq(fuller)
 
@@ -318,7 +340,7 @@ class NeuronUpdate(wiring.Component):
                 m.d.sync += potential.eq(Mux(self.award, membrane, moved) if cfg.learning else moved)
                 if cfg.learning:
                     chance = register("chance", signed(DRAW_BITS + 1))
-                    m.d.sync += chance.eq(Mux(stochastic, self.chances[lane] & mask, -1))
+                    m.d.sync += chance.eq(Mux(stochastic, self.group_chances[lane] & mask, -1))
 
             # Cycle 3: gate, spike, reset.
             readout, wait = old_readout[lane], register("wait", unsigned(8))
@@ -332,9 +354,9 @@ class NeuronUpdate(wiring.Component):
                     count.eq(Mux(self.first_step, 0, readout.count)),
                     blocked.eq((wait != 0) | (k.fire_once & (count != 0))),
                     distance.eq(potential - Mux(k.gate_at_threshold, theta[lane], 0) - k.centre),
-                    self.spikes[lane].eq(fire),
+                    spikes[lane].eq(fire),
                     fired[lane].eq(fire | (count != 0)),
-                    self.gates[lane].eq((magnitude(m, distance) < k.window) & exists[lane]),
+                    gates[lane].eq((magnitude(m, distance) < k.window) & exists[lane]),
                     new_currents[lane].eq(new_current),
                     after.eq(potential),
                     new_waits[lane].eq(Mux(fire, k.refractory, Mux(wait != 0, wait - 1, 0))),
@@ -347,7 +369,9 @@ class NeuronUpdate(wiring.Component):
                 if cfg.learning:
                     m.d.comb += self.new_potentials[lane].eq(potential)
                     with m.If(self.winner_layer):
-                        chosen = (self.winner_word == at[final][1]) & (self.winner_lane == lane)
+                        chosen = (self.winner_word == at[final][1]) & (
+                            self.winner_lane == Cat(Const(lane, ceil_log2(lanes)), at[final][2])
+                        )
                         m.d.comb += fire.eq(self.award & chosen)
                     with m.Else():
                         m.d.comb += fire.eq((potential - theta[lane] > chance) & ~blocked & exists[lane])
@@ -360,10 +384,19 @@ class NeuronUpdate(wiring.Component):
             if cfg.trace:
                 m.d.comb += [self.trace.before[lane].eq(before), self.trace.after[lane].eq(after)]
 
+        # Words leave whole: spikes and gates of earlier groups are gathered.
+        for whole, part in ((self.spikes, spikes), (self.gates, gates)):
+            gathered = Signal(cfg.lanes - lanes, name="gathered")
+            m.d.comb += whole.eq(Cat(gathered, part))
+            with m.If(at[final][0]):
+                m.d.sync += gathered.eq(whole[lanes:])
+        last_group = at[final][2] == groups - 1
         m.d.comb += [
-            self.done.eq(at[final][0] & firing),
-            self.passed.eq(at[final][0]),
+            self.done.eq(at[final][0] & firing & last_group),
+            self.passed.eq(at[final][0] & last_group),
+            self.stored.eq(at[final][0] & firing),
             self.word_done.eq(at[final][1]),
+            self.group_done.eq(at[final][2]),
         ]
         if cfg.trace:
             m.d.comb += [
@@ -374,10 +407,25 @@ class NeuronUpdate(wiring.Component):
             ]
         return m
 
+    def _sums(self, m: Module, now: tuple[Value, Value, Value]) -> data.View:
+        """Sums of the group that is updated: those of the first one are there, those of the others are kept."""
+        lanes, groups = self.cfg.neuron_width, self.cfg.neuron_groups
+        if groups == 1:
+            return self.sums
+        valid, _, group = now
+        whole = self.sums.as_value()
+        bits = len(whole) // groups
+        kept = Signal(len(whole) - bits, reset_less=True)
+        shown = Signal(data.ArrayLayout(self.sums.shape().elem_shape, lanes), name="shown_sums")
+        m.d.comb += shown.eq(Mux(group == 0, whole[:bits], kept[:bits]))
+        with m.If(valid):
+            m.d.sync += kept.eq(Mux(group == 0, whole[bits:], kept >> bits))
+        return shown
+
     def _distorted_parameters(
         self,
         m: Module,
-        at: list[tuple[Value, Value]],
+        at: list[tuple[Value, Value, Value]],
         integrating: Value,
         address: Callable[[int], Value],
         thresholds: Bank,
@@ -438,7 +486,7 @@ class NeuronUpdate(wiring.Component):
     def _distorted_biases(
         self,
         m: Module,
-        at: list[tuple[Value, Value]],
+        at: list[tuple[Value, Value, Value]],
         address: Callable[[int], Value],
         biases: Bank,
         drive: Signal,

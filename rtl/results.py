@@ -17,12 +17,13 @@ class Results(wiring.Component):
 
     `brief` leaves the potentials out. With `learned` there follow the numbers of gradient spikes of every neuron.
 
-    `reading` selects the memories' read ports, whose word at `address` must be there in the next cycle.
+    `reading` selects the memories' read ports, whose group of neurons at `address` must be there in the next cycle.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
         self.cfg = cfg
         self.potential_bits = cfg.state_bits + 16
+        width = cfg.neuron_width
         super().__init__(
             {
                 "start": In(1),
@@ -30,26 +31,29 @@ class Results(wiring.Component):
                 "cycles": In(32),
                 "input_spikes": In(32),
                 "reading": Out(1),
-                "address": Out(range(cfg.neuron_depth)),
-                "readout": In(data.ArrayLayout(READOUT, cfg.lanes)),
-                "potentials": In(data.ArrayLayout(signed(self.potential_bits), cfg.lanes)),
+                "address": Out(range(cfg.neuron_depth * cfg.neuron_groups)),
+                "readout": In(data.ArrayLayout(READOUT, width)),
+                "potentials": In(data.ArrayLayout(signed(self.potential_bits), width)),
                 "words": Out(stream.Signature(WORD)),
             }
-            | ({"learned": In(1), "gradients": In(data.ArrayLayout(32, cfg.lanes))} if cfg.learning else {})
+            | ({"learned": In(1), "gradients": In(data.ArrayLayout(32, width))} if cfg.learning else {})
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        cfg, lanes = self.cfg, self.cfg.lanes
-        word, lane, high = Signal(range(max(cfg.neuron_depth, 2))), Signal(range(lanes)), Signal()
-        last_word = cfg.neuron_depth - 1
+        cfg, lanes = self.cfg, self.cfg.neuron_width
+        word, lane, high = Signal(range(max(cfg.neuron_depth * cfg.neuron_groups, 2))), Signal(range(lanes)), Signal()
+        bases = [base * cfg.neuron_groups for base in cfg.neuron_base]
+        ends = [base + (size - 1) // lanes for base, size in zip(bases, cfg.neuron_layers, strict=True)]
+        last_word = ends[-1]
 
-        # Lanes past the end of a layer hold no neuron.
-        last_lane = Signal(range(lanes), init=lanes - 1)
+        # Lanes, and whole groups, past the end of a layer hold no neuron.
+        last_lane, following = Signal(range(lanes), init=lanes - 1), Signal.like(word)
+        m.d.comb += following.eq(word + 1)
         with m.Switch(word):
-            for base, words, size in zip(cfg.neuron_base, cfg.words, cfg.neuron_layers, strict=True):
-                with m.Case(base + words - 1):
-                    m.d.comb += last_lane.eq((size - 1) % lanes)
+            for end, after, size in zip(ends, [*bases[1:], 0], cfg.neuron_layers, strict=True):
+                with m.Case(end):
+                    m.d.comb += [last_lane.eq((size - 1) % lanes), following.eq(after)]
             with m.Default():
                 m.d.comb += last_lane.eq(lanes - 1)
 
@@ -85,10 +89,10 @@ class Results(wiring.Component):
                                 with m.If(learned):
                                     m.next = "GRADIENTS"
                         with m.Elif(word == last_word):
-                            m.d.comb += self.address.eq(cfg.neuron_base[-1])
+                            m.d.comb += self.address.eq(bases[-1])
                             m.next = "POTENTIALS"
                         with m.Else():
-                            m.d.comb += self.address.eq(word + 1)
+                            m.d.comb += self.address.eq(following)
                         m.d.sync += word.eq(self.address)
             with m.State("POTENTIALS"):
                 potential = named(m, Array(self.potentials[index] for index in range(lanes))[lane], "potential")
@@ -110,8 +114,8 @@ class Results(wiring.Component):
                                         m.d.sync += word.eq(0)
                                         m.next = "GRADIENTS"
                             with m.Else():
-                                m.d.comb += self.address.eq(word + 1)
-                                m.d.sync += word.eq(word + 1)
+                                m.d.comb += self.address.eq(following)
+                                m.d.sync += word.eq(following)
             if cfg.learning:
                 with m.State("GRADIENTS"):
                     m.d.comb += [
@@ -125,7 +129,7 @@ class Results(wiring.Component):
                             with m.If(word == last_word):
                                 m.next = "IDLE"
                             with m.Else():
-                                m.d.comb += self.address.eq(word + 1)
-                                m.d.sync += word.eq(word + 1)
+                                m.d.comb += self.address.eq(following)
+                                m.d.sync += word.eq(following)
         m.d.comb += [self.reading.eq(~fsm.ongoing("IDLE")), self.words.valid.eq(self.reading)]
         return m

@@ -97,13 +97,14 @@ class Walker(wiring.Component):
         longest = max((cfg.in_words, *cfg.words))
         self.lengths = range(longest + 1)
         self.words = range(max(cfg.words) + 1)
+        self.most_passes = max(15, cfg.neuron_groups)
         super().__init__(
             {
                 "start": In(1),
                 "layer": In(range(max(len(cfg.words), 2))),
                 "length": In(self.lengths),
                 "item": In(entry(cfg)),
-                "min_pass": In(4),
+                "min_pass": In(range(self.most_passes + 1)),
                 "hold": In(1),
                 "index": Out(range(max(longest, 2))),
                 "walking": Out(1),
@@ -130,7 +131,7 @@ class Walker(wiring.Component):
         current_last = Signal()
         word = Signal(self.words)
         last_word = Signal(self.words)
-        count = Signal(4)
+        count = Signal.like(self.min_pass)
 
         rest = Signal(cfg.lanes)
         m.d.comb += rest.eq(current.mask & (current.mask - 1))
@@ -182,7 +183,7 @@ class Walker(wiring.Component):
                         m.d.sync += [self.valid.eq(taking), self.last.eq(ending)]
                         if cfg.delay_slots:
                             m.d.sync += collecting.eq(taking & exhausted)
-                        with m.If(count != 15):
+                        with m.If(count != self.most_passes):
                             m.d.sync += count.eq(count + 1)
                         with m.If(taking):
                             m.d.sync += current.mask.eq(rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -24,23 +24,25 @@ NOISE_BITS = 12 + 15 - 8 + 1
 class Winner(wiring.Component):
     """Finds the neuron of the last layer with the largest noisy membrane.
 
-    In the cycle with `draw` the random numbers `draws` are those of the word whose `potentials` come with `take`, one
-    cycle later; `exists` marks its lanes that are neurons. At most five cycles after the last word, before a walk of an
-    empty list is over, `word` and `lane` name the winner, until the words of the next step come.
+    In the cycle with `draw` the random numbers `draws` are those of the group of neurons whose `potentials` come with
+    `take`, one cycle later; `exists` marks its lanes that are neurons, `take_group` counts the groups of the layer.
+    At most five cycles after the last one, before a walk of an empty list is over, `word` and `lane` name the winner,
+    until the words of the next step come.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
         self.cfg = cfg
+        self.groups = range((max(cfg.words) + 1) * cfg.neuron_groups)
         super().__init__(
             {
                 "draw": In(1),
-                "draws": In(draws(cfg.lanes)),
+                "draws": In(draws(cfg.neuron_width)),
                 "noise_shift": In(4),
                 "noise_kind": In(2),
                 "take": In(1),
-                "take_word": In(range(max(cfg.words) + 1)),
-                "potentials": In(data.ArrayLayout(signed(cfg.state_bits), cfg.lanes)),
-                "exists": In(cfg.lanes),
+                "take_group": In(self.groups),
+                "potentials": In(data.ArrayLayout(signed(cfg.state_bits), cfg.neuron_width)),
+                "exists": In(cfg.neuron_width),
                 "word": Out(range(max(cfg.words) + 1)),
                 "lane": Out(range(cfg.lanes)),
             }
@@ -48,8 +50,7 @@ class Winner(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes = self.cfg.lanes
-        used = min(lanes, self.cfg.n_out)
+        used = min(self.cfg.neuron_width, self.cfg.n_out)
         score_shape = signed(max(self.cfg.state_bits, NOISE_BITS) + 1)
 
         # A table of noise that all lanes read; an entry arrives together with the membrane.
@@ -74,7 +75,7 @@ class Winner(wiring.Component):
             candidates.append((valid, score, Value.cast(lane)))
 
         # A tree of comparisons with a register after every second level; the lower lane wins a tie.
-        moving, word = self._delay(m, self.take, self.take_word)
+        moving, group = self._delay(m, self.take, self.take_group)
         level = 0
         while len(candidates) > 1:
             merged = [
@@ -96,19 +97,21 @@ class Winner(wiring.Component):
                         m.d.sync += [now.eq(before) for now, before in zip(fields, (valid, score, lane), strict=True)]
                     registered.append(fields)
                 candidates = registered
-                moving, word = self._delay(m, moving, word)
+                moving, group = self._delay(m, moving, group)
 
         valid, score, lane = candidates[0]
         best = Signal(score_shape, reset_less=True)
-        with m.If(moving & valid & ((word == 0) | (score > best))):
-            m.d.sync += [best.eq(score), self.word.eq(word), self.lane.eq(lane)]
+        winner_group, winner_lane = Signal(self.groups), Signal(range(self.cfg.neuron_width))
+        with m.If(moving & valid & ((group == 0) | (score > best))):
+            m.d.sync += [best.eq(score), winner_group.eq(group), winner_lane.eq(lane)]
+        m.d.comb += Cat(self.lane, self.word).eq(Cat(winner_lane, winner_group))
         return m
 
     @staticmethod
-    def _delay(m: Module, moving: Value, word: Value) -> tuple[Signal, Signal]:
-        later, later_word = Signal(), Signal.like(word)
-        m.d.sync += [later.eq(moving), later_word.eq(word)]
-        return later, later_word
+    def _delay(m: Module, moving: Value, group: Value) -> tuple[Signal, Signal]:
+        later, later_group = Signal(), Signal.like(group)
+        m.d.sync += [later.eq(moving), later_group.eq(group)]
+        return later, later_group
 
     @staticmethod
     def _better(
