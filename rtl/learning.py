@@ -113,8 +113,8 @@ class Learner(wiring.Component):
 
         m.submodules.lists = lists = SpikeList(max(cfg.words), item, lists=max(len(cfg.words), 2))
         m.submodules.gates = gates = Memory(shape=unsigned(lanes), depth=cfg.neuron_depth, init=[])
-        width, groups = cfg.neuron_width, cfg.neuron_groups
-        counts_layout = data.ArrayLayout(COUNTS, width)
+        neurons, groups = cfg.neuron_width, cfg.neuron_groups
+        counts_layout = data.ArrayLayout(COUNTS, neurons)
         m.submodules.counts = counts = Memory(shape=counts_layout, depth=cfg.neuron_depth * groups, init=[])
         gates_read, gates_write = gates.read_port(), gates.write_port()
         counts_read, counts_write = counts.read_port(), counts.write_port()
@@ -267,8 +267,8 @@ class Learner(wiring.Component):
             with m.State("STORE"):
                 last_group = group == groups - 1
                 m.d.comb += [self.stored.eq(last_group), lists.push.eq(last_group), counts_write.en.eq(1)]
-                rises_now, falls_now = (mask.word_select(group, width) for mask in (positive, negative))
-                for lane in range(width):
+                rises_now, falls_now = (mask.word_select(group, neurons) for mask in (positive, negative))
+                for lane in range(neurons):
                     old, new = counts_read.data[lane], counts_write.data[lane]
                     m.d.comb += [
                         new.positive.eq(old.positive + rises_now[lane]),
