@@ -29,8 +29,8 @@ class Bank(wiring.Component):
 
     The datapath reads a word a cycle after it gave `address` and `enable`. The host reads and writes `per_word`
     neighbouring elements at a time (offset = word * lanes / per_word + group) and, with `single`, may write one
-    element (offset = word * lanes + lane). With `update` the datapath writes lanes of the word at `address`. One read
-    and one write port, never used in the same cycle by anybody, so that a single-port memory would do.
+    element (offset = word * lanes + lane). With `update` the datapath writes lanes of the word at `address`. There is
+    one address for reading and writing, and a cycle does one of them, so that a single-port memory will do.
     """
 
     def __init__(
@@ -68,32 +68,33 @@ class Bank(wiring.Component):
         groups = lanes // per_word
         group = host.offset[: ceil_log2(groups)]
         group_word = host.offset[ceil_log2(groups) :]
-        m.d.comb += [read.addr.eq(self.address), read.en.eq(self.enable | host.own)]
-        with m.If(host.own):
-            m.d.comb += read.addr.eq(group_word)
-
         lane, lane_word = host.offset[: ceil_log2(lanes)], host.offset[ceil_log2(lanes) :]
+        place, writing = Signal(range(self.depth)), Signal()
+        m.d.comb += [
+            place.eq(self.address),
+            read.addr.eq(place),
+            write.addr.eq(place),
+            writing.eq(write.en.any()),
+            read.en.eq((self.enable | host.own) & ~writing),
+        ]
+        with m.If(host.own):
+            m.d.comb += place.eq(group_word)
         with m.If(host.write):
             m.d.comb += [
-                write.addr.eq(group_word),
                 write.en.eq(Const((1 << per_word) - 1, lanes) << (group * per_word)),
                 Value.cast(write.data).eq(host.data[: bits * per_word].replicate(groups)),
             ]
         if self.single:
             with m.If(self.single_write):
                 m.d.comb += [
-                    write.addr.eq(lane_word),
+                    place.eq(lane_word),
                     write.en.eq(1 << lane),
                     Value.cast(write.data).eq(host.data[:bits].replicate(lanes)),
                 ]
 
         if self.updated:
             with m.If(self.update.any()):
-                m.d.comb += [
-                    write.addr.eq(self.address),
-                    write.en.eq(self.update),
-                    write.data.eq(self.update_data),
-                ]
+                m.d.comb += [write.en.eq(self.update), write.data.eq(self.update_data)]
 
         read_group, reading = Signal(range(max(groups, 2))), Signal()
         m.d.sync += [read_group.eq(group), reading.eq(host.own)]
