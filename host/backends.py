@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from host.errors import BackendError
 from rtl.config import ChipConfig
 
-ALLOWED = '"golden" (the model), "sim" (the simulated chip)'
+ALLOWED = '"golden" (the model), "sim" (the simulated chip), "serial:PORT" (a board, as in "serial:/dev/ttyUSB0")'
 
 
 @runtime_checkable
@@ -55,6 +55,12 @@ def open_backend(
             if options:
                 raise BackendError(f'backend "sim" does not take the options {sorted(options)} ({error})') from error
             raise
-    if name.startswith("serial"):
-        raise BackendError(f"backend = {name!r}: this version has no serial link, must be {ALLOWED}")
+    if name.partition(":")[0] == "serial":
+        from host.serial import SerialBackend, parse
+
+        device, named = parse(name)
+        unknown = sorted(set(options) - {"baud", "timeout"} | set(options) & set(named))
+        if unknown:
+            raise BackendError(f'backend {name!r} does not take the options {unknown}: there are "baud" and "timeout"')
+        return SerialBackend(cfg, device, **named, **options), SerialBackend.died
     raise BackendError(f"backend = {name!r}: must be {ALLOWED}")

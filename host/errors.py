@@ -40,6 +40,10 @@ class BackendError(UserError):
     """A backend that does not exist or cannot be used here."""
 
 
+class LinkLost(BackendError):
+    """The line to a chip fell silent or its port vanished; frames under way have been carried out or not."""
+
+
 class ChipMismatch(UserError):
     """The chip at the other end is not the one the configuration describes."""
 
