@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -77,7 +79,8 @@ class Executor(wiring.Component):
         header, address = Signal(HEADER), Signal(32)
         status = Signal(Status)
         cursor, payload, size = Signal.like(self.fetch), Signal.like(self.fetch), Signal.like(self.release)
-        left = Signal(32)
+        deepest = max(info.depth for info in self.regions.values())
+        left = Signal(range(max(1 << 16, deepest + 1)))
         word = self.record.data
         opcode, length = header.opcode, header.length
 
@@ -92,27 +95,43 @@ class Executor(wiring.Component):
         verdict = Signal(Status)
         offset, region = target[:REGION_SHIFT], target[REGION_SHIFT:]
         m.d.comb += self.probe.eq(offset)
+        exists, allowed, depth = (
+            Signal(),
+            Signal(),
+            Signal(range(max(info.depth for info in self.regions.values()) + 1)),
+        )
         with m.Switch(region):
             for info in self.regions.values():
                 with m.Case(info.region):
-                    with m.If((offset > info.depth) | (count > (info.depth - offset).as_unsigned())):
-                        m.d.comb += verdict.eq(Status.BAD_ADDRESS)
-                    with m.Elif(~Mux(writing, int(info.writable), int(info.readable)).bool()):
-                        m.d.comb += verdict.eq(Status.DENIED)
-                    if info.region == Region.REGISTERS:
-                        with m.Elif(one_register & ~self.known):
-                            m.d.comb += verdict.eq(Status.BAD_ADDRESS)
-                        with m.Elif(one_register & self.readonly):
-                            m.d.comb += verdict.eq(Status.DENIED)
-            with m.Default():
-                m.d.comb += verdict.eq(Status.BAD_ADDRESS)
+                    m.d.comb += [
+                        exists.eq(1),
+                        allowed.eq(Mux(writing, int(info.writable), int(info.readable))),
+                        depth.eq(info.depth),
+                    ]
+        register = one_register & (region == Region.REGISTERS)
+        with m.If(
+            ~exists | (count > depth - offset)
+        ):  # of signed numbers: offsets past the end leave less than nothing
+            m.d.comb += verdict.eq(Status.BAD_ADDRESS)
+        with m.Elif(~allowed):
+            m.d.comb += verdict.eq(Status.DENIED)
+        with m.Elif(register & ~self.known):
+            m.d.comb += verdict.eq(Status.BAD_ADDRESS)
+        with m.Elif(register & self.readonly):
+            m.d.comb += verdict.eq(Status.DENIED)
 
         # ---- memories -----------------------------------------------------------------------------------------------
         store = Signal()
-        place = Signal(32)
-        m.d.comb += [self.offset.eq(place[:REGION_SHIFT]), self.data.eq(word)]
+        # Only offsets that exist ever count.
+        place = Signal(data.StructLayout({"offset": len(depth), "region": 32 - REGION_SHIFT}))
+        whole_place = Cat(place.offset, Const(0, REGION_SHIFT - len(depth)), place.region)
+
+        def put(address: Value) -> list[Any]:
+            return [place.offset.eq(address), place.region.eq(address[REGION_SHIFT:])]
+
+        m.d.comb += [self.offset.eq(place.offset), self.data.eq(word)]
         shown = Signal(32)
-        with m.Switch(place[REGION_SHIFT:]):
+        with m.Switch(place.region):
             for info in self.regions.values():
                 with m.Case(info.region):
                     m.d.comb += [self.write[info.region.name].eq(store), shown.eq(self.read[info.region.name])]
@@ -138,7 +157,7 @@ class Executor(wiring.Component):
             self.seed.eq(address),
             self.event.eq(word),
             self.event_left.eq(left != 0),
-            self.pixel_index.eq(place),
+            self.pixel_index.eq(place.offset),
             self.input_spikes.eq(Cat(spikes, bad_events)),
         ]
 
@@ -166,7 +185,7 @@ class Executor(wiring.Component):
 
             with m.State("DECIDE"):
                 m.d.comb += [target.eq(address), count.eq(length)]
-                m.d.sync += place.eq(address)
+                m.d.sync += put(address)
                 m.next = "ANSWER"
                 with m.Switch(opcode):
                     with m.Case(Opcode.READ):
@@ -195,7 +214,7 @@ class Executor(wiring.Component):
                             m.d.comb += plane.start.eq(1)
                             m.next = "PLANE"
                     with m.Case(Opcode.RUN):
-                        m.d.sync += [place.eq(0), spikes.eq(0), self.cycles.eq(0)]
+                        m.d.sync += [place.offset.eq(0), spikes.eq(0), self.cycles.eq(0)]
                         with m.If(~self.events & (length != cfg.pixel_words)):
                             m.d.sync += status.eq(Status.BAD_LENGTH)
                         with m.Else():
@@ -203,7 +222,7 @@ class Executor(wiring.Component):
                     if cfg.learning:
                         with m.Case(Opcode.LEARN):
                             m.d.comb += self.fetch.eq(following)
-                            m.d.sync += [place.eq(0), spikes.eq(0), self.cycles.eq(0)]
+                            m.d.sync += [place.offset.eq(0), spikes.eq(0), self.cycles.eq(0)]
                             m.d.sync += [left.eq(length - 1), self.label.eq(word)]
                             with m.If((length == 0) | (~self.events & (length != cfg.pixel_words + 1))):
                                 m.d.sync += status.eq(Status.BAD_LENGTH)
@@ -218,30 +237,30 @@ class Executor(wiring.Component):
             with m.State("CHECK"):
                 scatter = opcode == Opcode.SCATTER
                 m.d.comb += [
-                    target.eq(Mux(scatter, word, place)),
+                    target.eq(Mux(scatter, word, whole_place)),
                     count.eq(1),
                     one_register.eq(1),
                     self.fetch.eq(cursor + 2),
                 ]
-                m.d.sync += [place.eq(place + 1), left.eq(left - Mux(scatter, 2, 1))]
+                m.d.sync += [place.offset.eq(place.offset + 1), left.eq(left - Mux(scatter, 2, 1))]
                 with m.If(verdict != Status.OK):
                     m.d.sync += status.eq(verdict)
                     m.next = "ANSWER"
                 with m.Elif(left == Mux(scatter, 2, 1)):
                     m.d.comb += self.fetch.eq(payload)
-                    m.d.sync += [left.eq(length), place.eq(address)]
+                    m.d.sync += [left.eq(length), *put(address)]
                     m.next = "WRITE"
                     with m.If(scatter):
                         m.next = "PLACE"
 
             with m.State("PLACE"):
                 m.d.comb += self.fetch.eq(following)
-                m.d.sync += [place.eq(word), left.eq(left - 1)]
+                m.d.sync += [*put(word), left.eq(left - 1)]
                 m.next = "WRITE"
 
             with m.State("WRITE"):
                 m.d.comb += [self.own.eq(1), store.eq(1), self.fetch.eq(following)]
-                m.d.sync += [place.eq(place + 1), left.eq(left - 1)]
+                m.d.sync += [place.offset.eq(place.offset + 1), left.eq(left - 1)]
                 with m.If(left == 1):
                     m.next = "ANSWER"
                 with m.Elif(opcode == Opcode.SCATTER):
@@ -277,7 +296,7 @@ class Executor(wiring.Component):
             with m.State("READ_SEND"):
                 m.d.comb += self.own.eq(1)
                 with m.If(send(shown, last=left == 1)):
-                    m.d.sync += [place.eq(place + 1), left.eq(left - 1)]
+                    m.d.sync += [place.offset.eq(place.offset + 1), left.eq(left - 1)]
                     m.next = "READ_WORD"
                     with m.If(left == 1):
                         m.next = "RELEASE"
@@ -288,7 +307,7 @@ class Executor(wiring.Component):
                     m.next = "START"
             with m.State("LOAD"):
                 m.d.comb += [self.pixel_write.eq(1), self.fetch.eq(following)]
-                m.d.sync += [place.eq(place + 1), left.eq(left - 1), self.cycles.eq(self.cycles + 1)]
+                m.d.sync += [place.offset.eq(place.offset + 1), left.eq(left - 1), self.cycles.eq(self.cycles + 1)]
                 with m.If(left == 1):
                     m.next = "START"
             with m.State("START"):

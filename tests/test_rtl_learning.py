@@ -26,14 +26,31 @@ def noise(kind: int, shift: int, draw16: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "lanes", "state_bits"), [(1, 4, 8), (3, 4, 24), (10, 16, 12), (17, 8, 32), (130, 64, 20), (128, 128, 9)]
+    ("outputs", "lanes", "state_bits", "neuron_lanes"),
+    [
+        (1, 4, 8, 4),
+        (3, 4, 24, 4),
+        (10, 16, 12, 16),
+        (17, 8, 32, 8),
+        (130, 64, 20, 64),
+        (128, 128, 9, 128),
+        (17, 8, 16, 1),
+        (13, 16, 16, 4),
+    ],
 )
 def test_the_winner_has_the_largest_noisy_membrane_and_the_lowest_index(
-    outputs: int, lanes: int, state_bits: int
+    outputs: int, lanes: int, state_bits: int, neuron_lanes: int
 ) -> None:
-    cfg = ChipConfig((5, outputs), lanes=lanes, state_bits=state_bits, learning=True, die_tables=False)
+    cfg = ChipConfig(
+        (5, outputs),
+        lanes=lanes,
+        state_bits=state_bits,
+        learning=True,
+        die_tables=False,
+        neuron_lanes=neuron_lanes,
+    )
     dut, draw = Winner(cfg), random.Random(outputs)
-    words = cfg.words[0]
+    groups, width = cfg.words[0] * cfg.neuron_groups, neuron_lanes
     top = cfg.state_range[1]
 
     async def bench(context: Any) -> None:
@@ -41,18 +58,18 @@ def test_the_winner_has_the_largest_noisy_membrane_and_the_lowest_index(
             kind, shift = draw.choice(list(Noise)), draw.choice((0, 3, 7, 15))
             spread = draw.choice((0, 2, 300, top))
             potentials = [min(top, max(-top - 1, draw.randint(-spread - 1, spread))) for _ in range(outputs)]
-            chances = [draw.getrandbits(16) for _ in range(words * lanes)]
+            chances = [draw.getrandbits(16) for _ in range(groups * width)]
             context.set(dut.noise_kind, kind)
             context.set(dut.noise_shift, shift)
-            for word in range(words + 1):
-                # The draws come a cycle before the membranes of their word.
-                context.set(dut.draw, word < words)
-                context.set(dut.draws, chances[word * lanes : word * lanes + lanes] if word < words else [0] * lanes)
-                context.set(dut.take, word > 0)
-                if word > 0:
-                    here = potentials[(word - 1) * lanes : word * lanes]
-                    context.set(dut.take_word, word - 1)
-                    context.set(dut.potentials, here + [top] * (lanes - len(here)))
+            for group in range(groups + 1):
+                # The draws come a cycle before the membranes of their group.
+                context.set(dut.draw, group < groups)
+                context.set(dut.draws, chances[group * width :][:width] if group < groups else [0] * width)
+                context.set(dut.take, group > 0)
+                if group > 0:
+                    here = potentials[(group - 1) * width : group * width]
+                    context.set(dut.take_group, group - 1)
+                    context.set(dut.potentials, here + [top] * (width - len(here)))
                     context.set(dut.exists, (1 << len(here)) - 1)
                 await context.tick()
             context.set(dut.take, 0)
