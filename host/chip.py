@@ -298,6 +298,8 @@ def check_samples(
         code = Encoding.EVENTS
     else:
         x, code = _intensities(x, cfg.n_in), ENCODINGS[encoding]
+        if code == Encoding.BERNOULLI and not cfg.bernoulli:
+            raise UserError('encoding = "bernoulli": this chip was built without it (bernoulli = False); use "rate"')
     n = len(x)
     all_seeds = sample_seeds(integer("seed", seed, 0, (1 << 64) - 1), n) if seeds is None else _seeds(seeds, n)
     return x, steps, code, all_seeds

@@ -200,8 +200,8 @@ def _kernel() -> Callable[..., int]:
     @njit(cache=True, nogil=True)
     def run(
         begin, end, words, starts, lengths, seeds, labels, learn, sizes, n_words, weight_base, neuron_base, lanes,
-        groups, low, high, weight_low, weight_high, die_tables, learning, slots, steps, encoding, raster, gate,
-        gradient, early_end, brief, amplitude, threshold_amplitude, jitter_amplitude, seeded, drawing, constants,
+        groups, low, high, weight_low, weight_high, die_tables, learning, bernoulli, slots, steps, encoding, raster,
+        gate, gradient, early_end, brief, amplitude, threshold_amplitude, jitter_amplitude, seeded, drawing, constants,
         weights, signs, bias, settled_threshold, leak, wide, stored, synapse_words, table, delays, thetas,
         neuron_words, costs, out, tracing, trace,
     ):  # fmt: skip
@@ -231,7 +231,7 @@ def _kernel() -> Callable[..., int]:
         wide_total = np.zeros(widest, np.int64)
         byte_total = np.zeros(widest, np.int8)
         disturbance = np.zeros(widest, np.int64)
-        input_bank = np.zeros(generators, np.int64)
+        input_bank = np.zeros(generators if bernoulli else 0, np.int64)
         core_bank = np.zeros(generators if die_tables else 0, np.int64)
         learning_bank = np.zeros(generators if learning else 0, np.int64)
         delay_bank = np.zeros(generators if die_tables and slots > 0 else 0, np.int64)
@@ -469,7 +469,7 @@ class Sequencer:
         self._shape: tuple[Any, ...] = (
             as_array(cfg.layers), as_array(cfg.words), as_array(cfg.weight_base), as_array(cfg.neuron_base), cfg.lanes,
             cfg.neuron_groups,
-            *cfg.state_range, *cfg.weight_range, cfg.die_tables, cfg.learning,
+            *cfg.state_range, *cfg.weight_range, cfg.die_tables, cfg.learning, cfg.bernoulli,
             1 << cfg.delay_bits if cfg.delay_slots else 0,
         )  # fmt: skip
         c_layer = C_LAYER + cfg.neuron_groups + C_DIE * cfg.distorts_synapses
@@ -521,7 +521,10 @@ class Sequencer:
         memory.settle(control.shift, control.decay_mem, control.forward_shift, enabled)
         rules = effective_fire(control.fire)
         amplitudes = memory.noise_amplitude, memory.threshold_noise_amplitude, memory.jitter_amplitude
-        seeded = control.encoding == Encoding.BERNOULLI or any(amplitudes) or control.fire.any() or samples.learn
+        encoding = control.encoding
+        if encoding == Encoding.BERNOULLI and not self.cfg.bernoulli:
+            encoding = Encoding.RATE
+        seeded = encoding == Encoding.BERNOULLI or any(amplitudes) or control.fire.any() or samples.learn
         # The length of an answer with rasters, and of what a LEARN frame does, depends on registers alone.
         early_end = control.early_end and not (control.raster or control.gate or samples.learn)
         # Without any of these nothing looks at the learning bank.
@@ -541,7 +544,7 @@ class Sequencer:
         wide = memory.bound >= 1 << 31
         return (
             samples.words, samples.starts, samples.lengths, samples.seeds, samples.labels, samples.learn, *self._shape,
-            control.steps, control.encoding, int(control.raster), int(control.gate),
+            control.steps, encoding, int(control.raster), int(control.gate),
             bool(control.gradient and samples.learn), early_end, control.brief, *amplitudes, bool(seeded),
             bool(drawing), constants,
             memory.effective, memory.signs, memory.bias, memory.threshold, memory.leak, wide, memory.weights,

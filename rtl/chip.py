@@ -65,7 +65,7 @@ class Chip(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer(cfg)
         jittery = cfg.die_tables and cfg.delay_slots > 0
         jitter: Value = Const(0)
-        m.submodules.seeder = seeder = Seeder(cfg.lanes // 2, 1 + cfg.die_tables + cfg.learning + jittery)
+        bernoulli: Value = Const(0)
         m.submodules.recorder = recorder = Recorder(cfg)
         m.submodules.results = results = Results(cfg)
 
@@ -103,6 +103,18 @@ class Chip(wiring.Component):
             executor.readonly.eq(control.readonly),
         ]
 
+        # ---- random numbers ---------------------------------------------------------------------------------------
+        if cfg.random_banks:
+            m.submodules.seeder = seeder = Seeder(cfg.lanes // 2, cfg.random_banks)
+            m.d.comb += [
+                seeder.start.eq(sequencer.seed),
+                seeder.seed.eq(executor.seed),
+                sequencer.seeded.eq(seeder.done),
+            ]
+        if cfg.bernoulli:
+            bernoulli = control.encoding == Encoding.BERNOULLI
+            m.d.comb += [encoder.seed_shift.eq(seeder.shift[0]), encoder.seed.eq(seeder.word)]
+
         # ---- a sample ---------------------------------------------------------------------------------------------
         noisy, chancy = Signal(), Signal()
         hold = Signal()
@@ -122,12 +134,7 @@ class Chip(wiring.Component):
             executor.event_take.eq(encoder.event_take),
             sequencer.start.eq(executor.start),
             sequencer.steps.eq(control.steps),
-            sequencer.stochastic.eq((control.encoding == Encoding.BERNOULLI) | noisy | chancy),
-            seeder.start.eq(sequencer.seed),
-            seeder.seed.eq(executor.seed),
-            sequencer.seeded.eq(seeder.done),
-            encoder.seed_shift.eq(seeder.shift[0]),
-            encoder.seed.eq(seeder.word),
+            sequencer.stochastic.eq(bernoulli | noisy | chancy),
             encoder.start.eq(sequencer.encode),
             encoder.step.eq(sequencer.encode_step),
             encoder.first_step.eq(sequencer.encode_step == 0),
@@ -227,7 +234,7 @@ class Chip(wiring.Component):
             bus(neurons.die_neuron_host, Region.DIE_NEURON)
             m.d.comb += [
                 noisy.eq((die.amplitude != 0) | (die.threshold_amplitude != 0) | (jitter != 0)),
-                bank.shift.eq(seeder.shift[1]),
+                bank.shift.eq(seeder.shift[int(cfg.bernoulli)]),
                 bank.seed.eq(seeder.word),
                 bank.advance.eq(neurons.drawn),
                 bank.twice.eq(neurons.drawn_twice),

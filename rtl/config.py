@@ -35,6 +35,9 @@ DEFAULT_WEIGHT_BITS = 8
 LINK_BITS = 32
 """Bits of a word on the link."""
 
+MAX_RECEIVE_WORDS = 1 << 17
+"""Largest receive buffer that can be asked for."""
+
 MAX_STEPS = 65_534
 """Longest presentation; first-spike times are 16 bits and 65535 means "none"."""
 
@@ -82,6 +85,15 @@ class ChipConfig:
     binary_weights
         Synapses of a single bit, weights -1 and +1, which are added and subtracted. Neither with `learning` nor with
         delays.
+    neuron_lanes
+        Neurons updated in one clock cycle; a power of two up to `lanes`, 0 for as many. A word of neurons then takes
+        ``lanes / neuron_lanes`` cycles, which sources with more spikes than that hide, for a fraction of the
+        multipliers and of the memories' width. Fewer than `lanes` neither with `die_tables` nor with `trace`.
+    bernoulli
+        Build the random numbers of the Bernoulli code. ``False`` leaves the hardware out.
+    receive_words
+        Words of the receive buffer, hence longest frame without CRC; a power of two that holds a frame of intensities,
+        or 0 for room for two of them and for one event at every input.
 
     Raises
     ------
@@ -99,6 +111,9 @@ class ChipConfig:
     delay_slots: int = 0
     axonal_delays: bool = False
     binary_weights: bool = False
+    neuron_lanes: int = 0
+    bernoulli: bool = True
+    receive_words: int = 0
 
     def __post_init__(self) -> None:
         layers = self.layers
@@ -138,7 +153,7 @@ class ChipConfig:
             self.state_bits,
             "an integer from 8 to 32",
         )
-        for name in ("die_tables", "trace", "learning", "axonal_delays", "binary_weights"):
+        for name in ("die_tables", "trace", "learning", "axonal_delays", "binary_weights", "bernoulli"):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False")
         _require(
             not (self.binary_weights and self.learning),
@@ -168,6 +183,33 @@ class ChipConfig:
             "0 with learning (the rules of learning know no delays)",
         )
         _require(self.delay_slots > 0 or not self.axonal_delays, "axonal_delays", True, "False without delay_slots")
+        _require(
+            _is_int(self.neuron_lanes)
+            and (
+                self.neuron_lanes == 0 or (0 < self.neuron_lanes <= self.lanes and self.neuron_lanes.bit_count() == 1)
+            ),
+            "neuron_lanes",
+            self.neuron_lanes,
+            f"0 (as many as lanes) or a power of two up to lanes = {self.lanes}",
+        )
+        for name in ("die_tables", "trace"):
+            _require(
+                self.neuron_groups == 1 or not getattr(self, name),
+                "neuron_lanes",
+                self.neuron_lanes,
+                f"0 or lanes = {self.lanes} with {name}",
+            )
+        least = 1 << (self.pixel_words + 2).bit_length()
+        _require(
+            _is_int(self.receive_words)
+            and (
+                self.receive_words == 0
+                or (least <= self.receive_words <= MAX_RECEIVE_WORDS and self.receive_words.bit_count() == 1)
+            ),
+            "receive_words",
+            self.receive_words,
+            f"0 (chosen from the number of inputs) or a power of two from {least} to {MAX_RECEIVE_WORDS}",
+        )
         _require(
             self.weight_depth * self.lanes < 1 << 24,
             "layers",
@@ -259,6 +301,26 @@ class ChipConfig:
         """Synapses of all layers, padding not counted."""
         return sum(pre * post for pre, post in self.shapes)
 
+    # ---- random numbers ------------------------------------------------------------------------------------------
+
+    @property
+    def random_banks(self) -> int:
+        """Banks of random generators: input, core, and that of learning or of delays."""
+        jittery = self.die_tables and self.delay_slots > 0
+        return self.bernoulli + self.die_tables + self.learning + jittery
+
+    # ---- neurons -------------------------------------------------------------------------------------------------
+
+    @property
+    def neuron_width(self) -> int:
+        """Neurons updated in one clock cycle."""
+        return self.neuron_lanes or self.lanes
+
+    @property
+    def neuron_groups(self) -> int:
+        """Clock cycles that the update of a neuron word takes."""
+        return self.lanes // self.neuron_width
+
     # ---- delays --------------------------------------------------------------------------------------------------
 
     @property
@@ -291,6 +353,8 @@ class ChipConfig:
     @cached_property
     def link_depth(self) -> int:
         """Words of the receive buffer, hence longest frame: two frames of intensities or one event at every input."""
+        if self.receive_words:
+            return self.receive_words
         return max(1024, 1 << (max(2 * (self.pixel_words + 3), self.n_in + 3) - 1).bit_length())
 
     @property

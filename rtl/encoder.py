@@ -44,9 +44,8 @@ class Encoder(wiring.Component):
                 "which": Out(1),
                 "push": Out(1),
                 "item": Out(entry(cfg)),
-                "seed_shift": In(1),
-                "seed": In(32),
             }
+            | ({"seed_shift": In(1), "seed": In(32)} if cfg.bernoulli else {})
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -58,7 +57,6 @@ class Encoder(wiring.Component):
 
         m.submodules.intensities = intensities = Memory(shape=pixels, depth=words, init=[])
         m.submodules.carries = carries = Memory(shape=pixels, depth=words, init=[])
-        m.submodules.bank = bank = RandomBank(lanes)
         pixel_read, pixel_write = intensities.read_port(), intensities.write_port(granularity=4)
         carry_read, carry_write = carries.read_port(), carries.write_port()
         groups = lanes // 4
@@ -66,9 +64,10 @@ class Encoder(wiring.Component):
             pixel_write.addr.eq(self.pixel_index >> ceil_log2(groups)),
             pixel_write.en.eq(self.pixel_write << self.pixel_index[: ceil_log2(groups)]),
             Value.cast(pixel_write.data).eq(self.pixel_data.replicate(groups)),
-            bank.shift.eq(self.seed_shift),
-            bank.seed.eq(self.seed),
         ]
+        if cfg.bernoulli:
+            m.submodules.bank = bank = RandomBank(lanes)
+            m.d.comb += [bank.shift.eq(self.seed_shift), bank.seed.eq(self.seed)]
 
         step, first_step = Signal(16), Signal()
         position = Signal(range(words + 1))
@@ -108,7 +107,7 @@ class Encoder(wiring.Component):
                     m.d.sync += [pending.eq(position != words), pending_index.eq(position)]
                     with m.If(position != words):
                         m.d.sync += position.eq(position + 1)
-                    rate, bernoulli = Signal(lanes), Signal(lanes)
+                    rate, random = Signal(lanes), Signal(lanes)
                     with m.If(pending):
                         for lane in range(lanes):
                             pixel = pixel_read.data[lane]
@@ -117,13 +116,16 @@ class Encoder(wiring.Component):
                                 total.eq(Mux(first_step, 128, carry_read.data[lane]) + pixel),
                                 carry_write.data[lane].eq(total),
                                 rate[lane].eq(total[8]),
-                                bernoulli[lane].eq(bank.values[lane][8:] < pixel),
                             ]
-                        spikes = Mux(self.encoding == Encoding.BERNOULLI, bernoulli, rate)
+                        spikes: Value = rate
+                        if cfg.bernoulli:
+                            m.d.comb += bank.advance.eq(1)
+                            for lane in range(lanes):
+                                m.d.comb += random[lane].eq(bank.values[lane][8:] < pixel_read.data[lane])
+                            spikes = Mux(self.encoding == Encoding.BERNOULLI, random, rate)
                         exists = Mux(pending_index == words - 1, last_mask, (1 << lanes) - 1)
                         m.d.comb += [
                             carry_write.en.eq(1),
-                            bank.advance.eq(1),
                             self.item.index.eq(pending_index),
                             self.item.mask.eq(spikes & exists),
                             self.push.eq(self.item.mask.any()),

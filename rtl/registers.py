@@ -266,7 +266,8 @@ RECORD_GRADIENT = 2
 
 def features(cfg: ChipConfig) -> int:
     """Value of register FEATURES."""
-    return int(cfg.die_tables) | int(cfg.trace) << 1 | int(cfg.learning) << 2 | int(cfg.axonal_delays) << 3
+    bits = cfg.die_tables, cfg.trace, cfg.learning, cfg.axonal_delays, not cfg.bernoulli
+    return sum(bit << place for place, bit in enumerate(bits))
 
 
 def global_registers(cfg: ChipConfig) -> list[Register]:
@@ -282,13 +283,15 @@ def global_registers(cfg: ChipConfig) -> list[Register]:
             "FEATURES",
             0x06,
             32,
-            "Bit 0: die tables. Bit 1: trace port. Bit 2: learning. Bit 3: one delay per source.",
+            "Bit 0: die tables. Bit 1: trace port. Bit 2: learning. Bit 3: one delay per source. "
+            "Bit 4: no Bernoulli code.",
             constant=features(cfg),
         ),
         Register(
             "LINK_DEPTH", 0x07, 32, "Words of the receive buffer: longest frame without CRC.", constant=cfg.link_depth
         ),
         Register("DELAY_SLOTS", 0x08, 32, "Delays go up to one step less; 0: none.", constant=cfg.delay_slots),
+        Register("NEURON_LANES", 0x09, 32, "Neurons updated in a clock cycle.", constant=cfg.neuron_width),
         *(
             Register(f"SIZE{index}", SIZE_OFFSET + index, 32, f"Size of layer {index}.", constant=size)
             for index, size in enumerate(cfg.layers)
@@ -298,7 +301,8 @@ def global_registers(cfg: ChipConfig) -> list[Register]:
             "ENCODING",
             0x41,
             2,
-            "Payload of RUN frames: 0 intensities, deterministic rate; 1 intensities, Bernoulli; 2 or 3 timed events.",
+            "Payload of RUN frames: 0 intensities, deterministic rate; 1 intensities, Bernoulli (acts as 0 on chips "
+            "without it); 2 or 3 timed events.",
         ),
         Register(
             "RECORD",

@@ -45,17 +45,23 @@ def random_config(draw: random.Random, *, trace: bool = False, learning: bool = 
     slots = 0 if learning or binary else draw.choice((0, 0, 2, 3, 8, 13, 50))
     if binary:
         lanes = draw.choice((4, 8, 32, 64, 64, 128))
+    die_tables = draw.random() < 0.6
+    layers = tuple(size() for _ in range(draw.choice((2, 3, 3, 3, 4, 5))))
+    neuron_lanes = 0 if die_tables or trace else draw.choice((0, 1, 2, 4, lanes))
     return ChipConfig(
-        layers=tuple(size() for _ in range(draw.choice((2, 3, 3, 3, 4, 5)))),
+        layers=layers,
         lanes=lanes,
         weight_bits=1 if binary else draw.choice((8, 8, 9, 10, 12, 16) if learning else (2, 4, 6, 8, 8, 10, 12, 16)),
         state_bits=draw.choice((8, 12, 16, 20, 24, 24, 32)),
-        die_tables=draw.random() < 0.6,
+        die_tables=die_tables,
         trace=trace,
         learning=learning,
         delay_slots=slots,
         axonal_delays=slots > 0 and draw.random() < 0.3,
         binary_weights=binary,
+        neuron_lanes=neuron_lanes,
+        bernoulli=draw.random() < 0.8,
+        receive_words=draw.choice((0, 0, 64)),
     )
 
 

@@ -360,13 +360,16 @@ class ReferenceChip:
         def get(layer: int, name: str) -> int:
             return self.register(f"L{layer}_{name}")
 
-        delayed, pipeline = cfg.delay_slots > 0, 7 + 2 * (cfg.die_tables and not cfg.binary_weights)
-        names = ["input"] + ["core"] * cfg.die_tables + ["learning"] * cfg.learning
+        if encoding == 1 and not cfg.bernoulli:
+            encoding = 0
+        groups = cfg.lanes // (cfg.neuron_lanes or cfg.lanes)
+        delayed, pipeline = cfg.delay_slots > 0, 6 + groups + 2 * (cfg.die_tables and not cfg.binary_weights)
+        names = ["input"] * cfg.bernoulli + ["core"] * cfg.die_tables + ["learning"] * cfg.learning
         names += ["delay"] * (delayed and cfg.die_tables)
         banks = dict(zip(names, seeded_banks(seed, lanes // 2, len(names)), strict=True))
         fires = [get(layer, "MODE") >> 4 & 3 for layer in range(len(sizes))]
         link_words = -(-lanes // 32)
-        asked = max(1, link_words * ((record & 1) + (record >> 1 & 1)))
+        asked = max(groups, link_words * ((record & 1) + (record >> 1 & 1)))
         cycles = -(-cfg.n_in // 4) if encoding < 2 else 0
         if encoding == 1 or amplitude or uncertainty or jitter or any(fires) or learn:
             cycles += 4 + lanes // 2 * len(banks)
@@ -544,7 +547,8 @@ class ReferenceChip:
         layer = len(g) - 1
         (winner,) = sources[-1]
         g[layer][winner], g[layer][label] = 1, -1
-        cycles = 2 * (1 if winner // lanes == label // lanes else 2)
+        groups = lanes // (cfg.neuron_lanes or lanes)
+        cycles = 2 * groups * (1 if winner // lanes == label // lanes else 2)
         while True:
             size = len(g[layer])
             n_words = len({i // lanes for i in range(size) if g[layer][i]})
@@ -562,7 +566,7 @@ class ReferenceChip:
                         error = sum(weights.get(self._element(layer, j, k), 0) * g[layer][k] for k in range(size))
                         r = numbers[j - v] & mask
                         g[layer - 1][j] = (error > r) - (-error > r)
-                    cycles += 6 + n_words * (1 + len(neurons)) + 2 * any(g[layer - 1][j] for j in neurons)
+                    cycles += 6 + n_words * (1 + len(neurons)) + 2 * groups * any(g[layer - 1][j] for j in neurons)
             if self.register("LEARN_ENABLE") >> layer & 1:
                 if not sources[layer]:
                     cycles += 1
