@@ -1,0 +1,128 @@
+"""Packets as bytes other than 0, with a 0 behind each (Consistent Overhead Byte Stuffing, Cheshire and Baker 1999).
+
+The encoding of a packet is a chain of codes, each the distance to the next one; they stand where the packet has its
+zeros, before its first byte and behind its last. Packets here are short enough that a code never has bit 7 set.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+MAX_BODY = 126
+"""Longest packet in bytes: with a code before it and a 0 behind it must fit into half of the encoder's memory."""
+
+BYTE = data.StructLayout({"data": 8, "last": 1})
+
+
+class CobsDecoder(wiring.Component):
+    """Bytes of packets out of encoded bytes, in the same cycle.
+
+    `end` is high in the cycle of the 0 that ends a packet, and `bad` with it if that came in the middle of the
+    encoding, if a code was above 127, or if `broken`, the news of a byte that got lost, was high since the last 0.
+    Zeros with nothing between them are no packets.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "encoded": In(stream.Signature(8, always_ready=True)),
+                "broken": In(1),
+                "body": Out(stream.Signature(8, always_ready=True)),
+                "end": Out(1),
+                "bad": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        byte = self.encoded.payload
+        distance = Signal(7, init=1)  # to the next code
+        begun, spoilt = Signal(), Signal()
+        is_code = Signal()
+        m.d.comb += [
+            is_code.eq(distance == 1),
+            self.body.payload.eq(Mux(is_code, 0, byte)),
+            self.bad.eq(~is_code | spoilt),
+        ]
+        with m.If(self.encoded.valid):
+            with m.If(byte == 0):
+                m.d.comb += self.end.eq(begun | spoilt)
+                m.d.sync += [distance.eq(1), begun.eq(0), spoilt.eq(0)]
+            with m.Else():
+                m.d.comb += self.body.valid.eq(begun | ~is_code)
+                m.d.sync += [begun.eq(1), distance.eq(Mux(is_code, byte, distance - 1))]
+                with m.If(is_code & byte[7]):
+                    m.d.sync += spoilt.eq(1)
+        with m.If(self.broken):
+            m.d.sync += spoilt.eq(1)
+        return m
+
+
+class CobsEncoder(wiring.Component):
+    """Encoded bytes, each packet's 0 included, of packets of 1 to 126 bytes.
+
+    A code is known when the next zero of the packet is, so packets are put together in a memory of 2 x 128 bytes: one
+    half is written while the other one is sent. The bytes of a packet, the last one with its mark, are all taken at
+    once when `body.ready` is high for the first; `clear` forgets what was not yet a whole packet.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "body": In(stream.Signature(BYTE)),
+                "clear": In(1),
+                "encoded": Out(stream.Signature(8)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=8, depth=256, init=[])
+        read, write = memory.read_port(), memory.write_port()
+        half, end = Signal(), Signal(7, init=1)
+        code_place, code = Signal(7), Signal(7, init=1)
+        patch, close = Signal(), Signal()  # the two cycles after the last byte
+        waiting = Signal()  # a whole packet, to be sent when the one before it is
+        take, is_zero = Signal(), Signal()
+        byte = self.body.payload.data
+        m.d.comb += [
+            self.body.ready.eq(~(waiting | patch | close)),
+            take.eq(self.body.valid & self.body.ready),
+            is_zero.eq(patch | (byte == 0) & ~close),
+            write.en.eq(take | patch | close),
+            write.addr.eq(Cat(Mux(is_zero, code_place, end), half)),
+            write.data.eq(Mux(is_zero, code, Mux(close, 0, byte))),
+        ]
+        m.d.sync += [patch.eq(take & self.body.payload.last), close.eq(patch)]
+        with m.If(take):
+            m.d.sync += [end.eq(end + 1), code.eq(code + 1)]
+            with m.If(is_zero):
+                m.d.sync += [code_place.eq(end), code.eq(1)]
+        with m.If(close | self.clear):
+            m.d.sync += [end.eq(1), code.eq(1), code_place.eq(0)]
+        with m.If(self.clear):
+            m.d.sync += [patch.eq(0), close.eq(0)]
+
+        place = Signal(8)
+        m.d.comb += read.addr.eq(place)
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(waiting):
+                    m.d.sync += waiting.eq(0)
+                    m.next = "READ"
+            with m.State("READ"):
+                m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += [self.encoded.valid.eq(1), self.encoded.payload.eq(read.data)]
+                with m.If(self.encoded.ready):
+                    m.d.sync += place.eq(place + 1)
+                    m.next = "READ"
+                    with m.If(read.data == 0):
+                        m.d.sync += place.eq(Cat(Const(0, 7), ~place[7]))
+                        m.next = "IDLE"
+        with m.If(close & ~self.clear):
+            m.d.sync += [half.eq(~half), waiting.eq(1)]
+        return m
