@@ -21,7 +21,7 @@ from rtl.registers import Noise
 C_LEARN = 2
 """Per step of a LEARN frame."""
 C_ERROR = 2
-"""Per word of the last layer that holds the winner or the label, if they differ."""
+"""Per word of the last layer that holds the winner or the label, if they differ, and group of its neurons."""
 C_VISIT = 1
 """Per layer that the backward pass visits."""
 C_CLOSED = 2
@@ -29,7 +29,7 @@ C_CLOSED = 2
 C_OPEN = 6
 """Per word with one, besides its gates."""
 C_SPIKES = 2
-"""Per word that gets a gradient spike."""
+"""Per word that gets a gradient spike, and group of its neurons."""
 C_SILENT = 1
 """Per update for which no source spiked."""
 C_TAILS = 2
@@ -112,6 +112,7 @@ def propagate(
     draws: NDArray[np.int64],
     sign: NDArray[np.int32],
     hits_below: NDArray[np.int64],
+    groups: int,
 ) -> tuple[int, int]:
     """Errors and gradient spikes of the layer below; returns how many there are, and the clock cycles."""
     whole_rows = MANY * n_hits > size
@@ -140,7 +141,7 @@ def propagate(
                     sign[base_below + i] = 1 if error > 0 else -1
                     hits_below[n_below] = i
                     n_below += 1
-        cycles += C_OPEN + n_words_hit * (1 + n_open) + (C_SPIKES if n_below > before else 0)
+        cycles += C_OPEN + n_words_hit * (1 + n_open) + (C_SPIKES * groups if n_below > before else 0)
     return n_below, cycles
 
 
@@ -253,17 +254,19 @@ def backward(
     hits: NDArray[np.int64],
     n_hits: NDArray[np.int64],
     sign: NDArray[np.int32],
+    groups: int,
 ) -> int:
     """The backward pass of one step whose `winner` is not its `label`.
 
-    `spiking` and `n_spiking` list the sources of each layer. `n_hits` and `sign` must be zero.
+    `spiking` and `n_spiking` list the sources of each layer. `n_hits` and `sign` must be zero. `groups` of
+    neurons make a word.
     """
     layer = len(n_words) - 1
     base = neuron_base[layer] * lanes
     hits[layer, 0], hits[layer, 1] = min(winner, label), max(winner, label)
     n_hits[layer] = 2
     sign[base + winner], sign[base + label] = 1, -1
-    cycles = C_ERROR * words_hit(hits[layer], 2, lanes)
+    cycles = C_ERROR * groups * words_hit(hits[layer], 2, lanes)
     while layer >= 0 and n_hits[layer] > 0:
         base, stride = neuron_base[layer] * lanes, n_words[layer] * lanes
         first_weight = weight_base[layer] * lanes
@@ -273,7 +276,7 @@ def backward(
             n_hits[layer - 1], taken = propagate(
                 stored, first_weight, stride, hits[layer], n_hits[layer], n_words_hit, base,
                 sizes[layer + 1], neuron_base[layer - 1] * lanes, sizes[layer], lanes, gates,
-                constants[GRADIENT_MASK, layer - 1], bank, draws, sign, hits[layer - 1],
+                constants[GRADIENT_MASK, layer - 1], bank, draws, sign, hits[layer - 1], groups,
             )  # fmt: skip
             cycles += taken
         if constants[ENABLED, layer]:

@@ -56,7 +56,10 @@ def test_worked_examples_of_the_cycle_model(cfg: ChipConfig, bright: int, cycles
 
     layers = (bright, *cfg.neuron_layers)
     distortion = C_DIE if cfg.distorts_synapses else 0
-    work = [words * spikes + C_LAYER + distortion for words, spikes in zip(cfg.words, layers[:-1], strict=True)]
+    work = [
+        words * spikes + C_LAYER + cfg.neuron_groups + distortion
+        for words, spikes in zip(cfg.words, layers[:-1], strict=True)
+    ]
     assert cycles == cfg.pixel_words + cfg.in_words + C_ENC + steps * sum(work)
     assert operations == steps * sum(a * b for a, b in pairwise(layers))
     text = (FILE.parent / "cycles.md").read_text(encoding="utf-8")

@@ -29,7 +29,15 @@ configs = st.builds(
     state_bits=st.sampled_from([8, 16, 24, 32]),
     die_tables=st.booleans(),
     delay_slots=st.sampled_from([0, 0, 0, 2, 3, 5, 8, 51]),
-).flatmap(lambda cfg: st.booleans().map(lambda axonal: replace(cfg, axonal_delays=axonal and cfg.delay_slots > 0)))
+    bernoulli=st.booleans(),
+).flatmap(
+    lambda cfg: st.builds(
+        replace,
+        st.just(cfg),
+        axonal_delays=st.booleans() if cfg.delay_slots else st.just(False),
+        neuron_lanes=st.just(0) if cfg.die_tables else st.sampled_from([0, 1, 2, 4]),
+    )
+)
 
 
 @few

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ configs = st.builds(
     state_bits=st.sampled_from([8, 16, 24, 32]),
     die_tables=st.booleans(),
     learning=st.just(True),
+    bernoulli=st.booleans(),
+).flatmap(
+    lambda cfg: st.builds(
+        replace, st.just(cfg), neuron_lanes=st.just(0) if cfg.die_tables else st.sampled_from([0, 1, 2, 4])
+    )
 )
 
 
