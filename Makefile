@@ -13,6 +13,7 @@ LANES ?= 8#            verilog: synapses handled in a clock cycle (a power of tw
 WEIGHT_BITS ?= 8#      verilog: width of a weight
 STATE_BITS ?= 24#      verilog: width of currents and membranes
 NAME ?= spikeloop#     verilog: name of the top module and of the file
+BOARD ?= icebreaker#   bitstream: board, as `spikeloop fit` lists them
 SYSTEM ?= mh#          reproduce: the study
 QUICK ?=#              reproduce: 1 for a small subset
 
@@ -57,6 +58,11 @@ lint: $(READY) ## Formatting, lint and types
 verilog: $(READY) ## The chip as build/verilog/NAME.v
 	$(BIN)/spikeloop verilog --layers $(LAYERS) --lanes $(LANES) --weight-bits $(WEIGHT_BITS) \
 	  --state-bits $(STATE_BITS) --name $(NAME) $(ARGS)
+
+.PHONY: bitstream
+bitstream: $(READY) ## The chip for BOARD in build/BOARD, of the board's own sizes unless LAYERS are given [LAYERS=...]
+	$(BIN)/spikeloop bitstream --board $(BOARD) \
+	  $(if $(filter command line environment,$(origin LAYERS)),--layers $(LAYERS)) $(ARGS)
 
 .PHONY: bench
 bench: $(READY) ## Speed and cost of simulated chip and golden model, measured side by side

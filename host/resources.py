@@ -1,0 +1,240 @@
+"""What a design is made of, read from its netlist before any synthesis: memories, multipliers and operators.
+
+The netlist is Amaranth's (RTLIL), so nothing here repeats what the hardware says about itself. Memories are placed into
+primitives by the rule of Yosys's ``memory_libmap``: of all that could hold one it takes the cheapest, and memories of a
+few bits become flip-flops.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from rtl.config import ChipConfig
+
+BLOCK, SINGLE_PORT, LUT_RAM, FLIP_FLOPS = "block RAM", "single-port RAM", "LUT RAM", "flip-flops"
+"""Kinds of primitives that hold a memory."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory with one port to read and one to write."""
+
+    name: str
+    depth: int
+    width: int
+    enables: tuple[int, ...]
+    """Widths of the neighbouring bits that share a write enable."""
+
+    @property
+    def bits(self) -> int:
+        """Size in bits."""
+        return self.depth * self.width
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """A product of two variables."""
+
+    a: int
+    b: int
+    y: int
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything that the estimates need."""
+
+    memories: tuple[Memory, ...]
+    multipliers: tuple[Multiplier, ...]
+    operators: dict[str, int]
+    """Bits of each kind of operator: ``arithmetic``, ``comparison``, ``choice``, ``logic``, ``shift``, ``register``."""
+
+
+@dataclass(frozen=True)
+class Ram:
+    """A primitive: what it costs Yosys, and its shapes."""
+
+    kind: str
+    cost: int
+    address_bits: int
+    """At the first of `widths`; one less at each that follows."""
+    widths: tuple[int, ...]
+    byte: int
+    """Bits that share a write enable; 0: a whole word."""
+    bits: int
+    """Size in bits, spare ones of parity included."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a memory goes."""
+
+    memory: Memory
+    kind: str
+    count: int
+    """Primitives; of LUT RAM and flip-flops logic cells that hold bits."""
+
+
+RAMS: dict[str, tuple[Ram, ...]] = {
+    "ice40": (
+        Ram(BLOCK, 64, 11, (2, 4, 8, 16), 1, 4096),
+        Ram(SINGLE_PORT, 2048, 14, (16,), 4, 262_144),
+    ),
+    "ecp5": (
+        Ram(LUT_RAM, 4, 4, (4,), 0, 64),
+        Ram(BLOCK, 128, 11, (9, 18, 36), 9, 18_432),
+        Ram(BLOCK, 128, 14, (1, 2, 4, 9, 18), 9, 18_432),
+    ),
+    "series7": (
+        Ram(LUT_RAM, 8, 6, (3, 6), 0, 192),
+        Ram(BLOCK, 129, 14, (1, 2, 4, 9, 18, 36), 9, 18_432),
+    ),
+}
+"""By family. The first two are Yosys's own tables; what Vivado does with the third is only near to this."""
+
+_EMULATION = 8
+"""What Yosys adds to the cost of a primitive for a port of its own to read and for reading what is just written."""
+
+_DSP = {"ice40": (16, 16, 11), "ecp5": (18, 18, 11), "series7": (25, 18, 11)}
+"""Widths of the factors of a multiplier, and of the narrowest product that is worth one."""
+
+
+def _layout(memory: Memory, ram: Ram) -> tuple[float, int]:
+    """Cost and number of primitives in the cheapest shape."""
+    found = []
+    for narrower, width in enumerate(ram.widths):
+        byte = min(ram.byte, width) or width
+        bits = sum(-(-run // byte) * byte for run in memory.enables)
+        slices = -(-memory.depth // (1 << (ram.address_bits - narrower)))
+        count = -(-slices * bits // width)
+        choice = (slices - 1) * memory.width + (slices * len(memory.enables) if slices > 1 else 0)
+        found.append((ram.cost * count + 0.5 * choice, count))
+    return min(found, key=lambda shape: shape[0])
+
+
+def place(memory: Memory, family: str, *, single_port: bool = False) -> Place:
+    """Where `memory` goes; with `single_port` into a single-port RAM, whatever it costs."""
+    best, kind, count = (float("inf") if single_port else float(memory.bits)), FLIP_FLOPS, memory.bits
+    for ram in RAMS[family]:
+        if (ram.kind == SINGLE_PORT) != single_port:
+            continue
+        cost, number = _layout(memory, ram)
+        if cost + _EMULATION < best:
+            best, kind, count = cost + _EMULATION, ram.kind, number
+    return Place(memory, kind, count)
+
+
+def multipliers(inventory: Inventory, family: str) -> int:
+    """Multipliers of the device that the products of a design take when all of them get some."""
+    a, b, narrowest = _DSP[family]
+    return sum(
+        -(-max(product.a, product.b) // max(a, b)) * -(-min(product.a, product.b) // min(a, b))
+        for product in inventory.multipliers
+        if min(product.a, product.b) >= 2 and product.y >= narrowest
+    )
+
+
+# ---- reading the netlist --------------------------------------------------------------------------------------------
+
+_ASSIGN = re.compile(r"assign (\S+)(?: \[(\d+)(?::(\d+))?\])? ")
+_SLICE = re.compile(r"(\\\S+|\$\S+)(?: \[(\d+)(?::(\d+))?\])?|\d+'[01x-]+")
+_KINDS = {
+    "arithmetic": ("$add", "$sub", "$neg"),
+    "comparison": ("$lt", "$le", "$gt", "$ge", "$eq", "$ne"),
+    "choice": ("$mux",),
+    "logic": ("$and", "$or", "$xor", "$not", "$reduce_or", "$reduce_and", "$reduce_xor", "$reduce_bool"),
+    "shift": ("$shl", "$shr", "$sshr", "$sshl", "$shift", "$shiftx"),
+    "register": ("$dff", "$dffe", "$sdff", "$sdffe"),
+}
+_KIND = {cell: kind for kind, cells in _KINDS.items() for cell in cells}
+
+
+def _enables(text: str, width: int) -> tuple[int, ...]:
+    """Lengths of the runs of equal bits in the text of a signal, highest bit first."""
+    bits: list[object] = []
+    for name, high, low in _SLICE.findall(text):
+        if high:
+            bits += [(name, bit) for bit in range(int(high), int(low or high) - 1, -1)]
+        else:
+            bits.append(name)
+    if len(bits) != width:  # one signal as wide as the memory
+        return (1,) * width
+    runs = [1]
+    for before, bit in pairwise(bits):
+        if bit == before:
+            runs[-1] += 1
+        else:
+            runs.append(1)
+    return tuple(reversed(runs))
+
+
+def _cells(text: str) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Module, type and attributes of every cell; bits chosen in a process come as a cell of type ``process``."""
+    module, kind, values = "", "", dict[str, str]()
+    depth = 0
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("module "):
+            module = line.split("\\", 1)[1]
+        elif line.startswith("memory "):
+            words = line.split()
+            yield module, "memory", {words[at]: words[at + 1] for at in (1, 3)} | {"name": words[-1]}
+        elif line.startswith("cell "):
+            kind, values = line.split()[1], {}
+        elif line.startswith(("parameter ", "connect ")) and kind:
+            _, key, value = line.split(" ", 2)
+            values[key.lstrip("\\")] = value.removeprefix("signed ")
+        elif line.startswith("switch "):
+            depth += 1
+        elif line.startswith("assign ") and depth and (found := _ASSIGN.match(line)):
+            _, high, low = found.groups()
+            yield module, "process", {"WIDTH": str(int(high) - int(low or high) + 1 if high else 1)}
+        elif line == "end":
+            if kind:
+                yield module, kind, values
+                kind = ""
+            elif depth:
+                depth -= line == "end"
+    return
+
+
+def read(text: str) -> Inventory:
+    """Inventory of a netlist in RTLIL."""
+    shapes: dict[tuple[str, str], tuple[int, int]] = {}
+    enables: dict[tuple[str, str], tuple[int, ...]] = {}
+    products, operators = [], Counter[str]()
+    for module, kind, values in _cells(text):
+        if kind == "memory":
+            shapes[module, values["name"].lstrip("\\")] = int(values["size"]), int(values["width"])
+        elif kind == "$memwr_v2":
+            name = values["MEMID"].strip('"').lstrip("\\")
+            enables[module, name] = _enables(values["EN"], int(values["WIDTH"]))
+        elif kind == "$mul":
+            variable = all(not re.fullmatch(r"\d+'[01x-]+", values[factor]) for factor in "AB")
+            if variable:
+                products.append(Multiplier(*(int(values[f"{port}_WIDTH"]) for port in "ABY")))
+        elif kind == "process":
+            operators["choice"] += int(values["WIDTH"])
+        elif kind in _KIND:
+            width = max(int(values.get(key, 0)) for key in ("A_WIDTH", "Y_WIDTH", "WIDTH"))
+            operators[_KIND[kind]] += width * (int(values["B_WIDTH"]) if _KIND[kind] == "shift" else 1)
+    memories = tuple(
+        Memory(f"{module}.{name}", depth, width, enables.get((module, name), (width,)))
+        for (module, name), (depth, width) in shapes.items()
+    )
+    return Inventory(memories, tuple(products), dict(operators))
+
+
+@lru_cache(maxsize=64)
+def inventory(cfg: ChipConfig, clock_hz: int, baud: int) -> Inventory:
+    """Inventory of the chip `cfg` with its serial bridge, as it stands on a board."""
+    from amaranth.back import rtlil
+
+    from rtl.board import Board
+
+    return read(rtlil.convert(Board(cfg, clock_hz, baud), name="board", emit_src=False))
