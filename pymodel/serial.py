@@ -133,6 +133,8 @@ class GoldenSerial:
         """Take one good packet; returns a greeting, or nothing."""
         if packet.flags & Flag.HELLO:
             return self._greet(packet)
+        if packet.flags & Flag.DATA and not packet.payload:
+            return b""
         self._owes = True
         acknowledged = (packet.next - self._first) & 0xFF
         if acknowledged <= self._told:
@@ -143,7 +145,7 @@ class GoldenSerial:
             self._sent = max(self._sent - acknowledged, 0)
         if packet.flags & Flag.RESEND:
             self._sent = 0
-        if packet.flags & Flag.DATA and packet.payload:
+        if packet.flags & Flag.DATA:
             ahead = (packet.sequence - self._expected) & 0xFF
             if ahead == 0 and len(self._received) < self.window:
                 self._expected += 1

@@ -80,8 +80,10 @@ def peer(answer: Answer, baud: int | None = None) -> Iterator[Peer]:
     """The device of a port at which `answer` is called with what was sent to it, and returns what to send back."""
     thread = Peer(answer, baud)
     thread.start()
-    yield thread
-    if thread.is_alive():
-        thread.unplug()
-    if thread.failure is not None:
-        raise thread.failure
+    try:
+        yield thread
+    finally:
+        if thread.is_alive():
+            thread.unplug()
+        if thread.failure is not None:
+            raise thread.failure

@@ -83,6 +83,16 @@ def everything(seed: int, samples: int = 20, cfg: ChipConfig = CFG) -> np.ndarra
     return stream(*program(cfg, rng), *setup, *frames, *readable(cfg))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """The model's loops are compiled before a host waits for them."""
+    GoldenChip(CFG).exchange(everything(0))
+    with Chip(IMAGES) as chip:
+        chip.load(random_network())
+        for encoding in ("rate", "bernoulli"):
+            chip.run(images(), 5, encoding=encoding)
+
+
 # ---- both ends ------------------------------------------------------------------------------------------------------
 
 
