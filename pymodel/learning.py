@@ -26,16 +26,16 @@ C_VISIT = 1
 """Per layer that the backward pass visits."""
 C_CLOSED = 2
 """Per word of the layer below without an open gate."""
-C_OPEN = 6
-"""Per word with one, besides its gates."""
+C_OPEN = 5
+"""Per word with one, besides its gates and groups."""
 C_SPIKES = 2
 """Per word that gets a gradient spike, and group of its neurons."""
 C_SILENT = 1
 """Per update for which no source spiked."""
-C_TAILS = 2
-"""Per word of sources none of whose coins lands."""
-C_HEADS = 3
-"""Per word with one that does, besides the changed words of weights."""
+C_TAILS = 1
+"""Per word of sources none of whose coins lands, besides its groups."""
+C_HEADS = 2
+"""Per word with one that does, besides its groups and the changed words of weights."""
 C_WRITE = 2
 """Per changed word of weights."""
 
@@ -141,7 +141,7 @@ def propagate(
                     sign[base_below + i] = 1 if error > 0 else -1
                     hits_below[n_below] = i
                     n_below += 1
-        cycles += C_OPEN + n_words_hit * (1 + n_open) + (C_SPIKES * groups if n_below > before else 0)
+        cycles += C_OPEN + groups + n_words_hit * (1 + n_open) + (C_SPIKES * groups if n_below > before else 0)
     return n_below, cycles
 
 
@@ -190,6 +190,7 @@ def update(
     rate: int,
     bank: NDArray[np.int64],
     draws: NDArray[np.int64],
+    groups: int,
 ) -> int:
     """Change the weights from the sources whose coin lands to the neurons with a gradient spike."""
     if n_sources == 0:
@@ -225,7 +226,7 @@ def update(
                     effective[at] = forward << shift
                 elif forward != old >> forward_shift:
                     effective[at] = synapse(forward, synapse_words[at], shift, table)
-        cycles += C_HEADS + C_WRITE * coins * n_words_hit if coins > 0 else C_TAILS
+        cycles += groups + (C_HEADS + C_WRITE * coins * n_words_hit if coins > 0 else C_TAILS)
     return cycles
 
 
@@ -284,7 +285,7 @@ def backward(
                 stored, effective, synapse_words, table, die_tables, first_weight, stride, weight_low, weight_high,
                 constants[FORWARD_SHIFT, layer], constants[SHIFT, layer], spiking[layer], n_spiking[layer],
                 hits[layer], n_hits[layer], n_words_hit, base, sizes[layer + 1], sign, lanes, constants[RATE, layer],
-                bank, draws,
+                bank, draws, groups,
             )  # fmt: skip
         layer -= 1
     return cycles

@@ -13,7 +13,7 @@ from amaranth.utils import ceil_log2
 from rtl.arith import lowest_one, named, saturate
 from rtl.config import ChipConfig
 from rtl.neuron import chance_mask
-from rtl.random import draws
+from rtl.random import DRAW_BITS, draws
 from rtl.spikes import SpikeList, entry
 
 COUNTS = data.StructLayout({"negative": unsigned(16), "positive": unsigned(16)})
@@ -54,7 +54,7 @@ class Learner(wiring.Component):
 
     With `record` it sends the gradient spikes of all words to the recorder (`take`, `positive`, `negative`); `held` is
     high while the recorder is `full`. While `counts_own` is high, `counts` shows the group of neurons `counts_address`
-    a cycle later. A stored word passes by the counters group by group.
+    a cycle later. Draws are used, and stored words counted, group by group.
     """
 
     def __init__(self, cfg: ChipConfig) -> None:
@@ -207,6 +207,8 @@ class Learner(wiring.Component):
                     m.d.sync += errors[lane].eq(errors[lane] + partial)
 
         mask = chance_mask(m, self.gradient_bits)
+        last_group = named(m, group == groups - 1, "last_group")
+        shown_draws = named(m, self.draws.as_value().word_select(group, DRAW_BITS * neurons), "shown_draws")
 
         def next_word() -> None:
             with m.If(word == last_word):
@@ -265,7 +267,6 @@ class Learner(wiring.Component):
                 m.d.comb += counts_read.en.eq(1)
                 m.next = "STORE"
             with m.State("STORE"):
-                last_group = group == groups - 1
                 m.d.comb += [self.stored.eq(last_group), lists.push.eq(last_group), counts_write.en.eq(1)]
                 rises_now, falls_now = (mask.word_select(group, neurons) for mask in (positive, negative))
                 for lane in range(neurons):
@@ -329,20 +330,26 @@ class Learner(wiring.Component):
                 with m.If(waiting == 2):
                     m.next = "DRAW"
             with m.State("DRAW"):
-                rises, falls = Signal(lanes), Signal(lanes)
-                m.d.comb += [self.constants_layer.eq(filling), self.advance.eq(1)]
-                for lane in range(lanes):
-                    chance = named(m, self.draws[lane] & mask, f"gradient_chance{lane}")
+                rises, falls = Signal(neurons), Signal(neurons)
+                m.d.comb += [self.constants_layer.eq(filling), self.advance.eq(last_group)]
+                shown_errors = named(m, errors.as_value().word_select(group, neurons * error_shape.width), "shown")
+                shown_gates = named(m, open_gates.word_select(group, neurons), "shown_gates")
+                for lane in range(neurons):
+                    error = named(m, shown_errors.word_select(lane, error_shape.width).as_signed(), f"error{lane}")
+                    chance = named(m, shown_draws.word_select(lane, DRAW_BITS) & mask, f"gradient_chance{lane}")
                     m.d.comb += [
-                        rises[lane].eq(open_gates[lane] & (errors[lane] > chance)),
-                        falls[lane].eq(open_gates[lane] & (-errors[lane] > chance)),
+                        rises[lane].eq(shown_gates[lane] & (error > chance)),
+                        falls[lane].eq(shown_gates[lane] & (-error > chance)),
                     ]
-                m.d.sync += [positive.eq(rises), negative.eq(falls), pointer.eq(0)]
-                with m.If((rises | falls).any()):
-                    m.d.sync += below.eq(1)
-                    m.next = "COUNT"
-                with m.Else():
-                    next_word()
+                found = named(m, Cat(positive[neurons:], rises), "found_positive")
+                found_negative = named(m, Cat(negative[neurons:], falls), "found_negative")
+                m.d.sync += [positive.eq(found), negative.eq(found_negative), pointer.eq(0), group.eq(group + 1)]
+                with m.If(last_group):
+                    with m.If((found | found_negative).any()):
+                        m.d.sync += below.eq(1)
+                        m.next = "COUNT"
+                    with m.Else():
+                        next_word()
 
             # Weights between the spikes of one word of sources and all gradient spikes.
             with m.State("SOURCE"):
@@ -350,14 +357,18 @@ class Learner(wiring.Component):
                 with m.If(self.source_length == 0):
                     end_layer()
             with m.State("COIN"):
-                coins = Signal(lanes)
-                for lane in range(lanes):
-                    m.d.comb += coins[lane].eq(self.source.mask[lane] & (self.draws[lane] < self.rate))
-                m.d.comb += self.advance.eq(1)
-                m.d.sync += [rest.eq(coins), index.eq(self.source.index)]
-                m.next = "PLACE"
-                with m.If(coins == 0):
-                    next_source()
+                coins = Signal(neurons)
+                sources = named(m, self.source.mask.word_select(group, neurons), "shown_sources")
+                for lane in range(neurons):
+                    landed = shown_draws.word_select(lane, DRAW_BITS) < self.rate
+                    m.d.comb += coins[lane].eq(sources[lane] & landed)
+                tossed = named(m, Cat(rest[neurons:], coins), "tossed")
+                m.d.comb += self.advance.eq(last_group)
+                m.d.sync += [rest.eq(tossed), index.eq(self.source.index), group.eq(group + 1)]
+                with m.If(last_group):
+                    m.next = "PLACE"
+                    with m.If(tossed == 0):
+                        next_source()
             with m.State("PLACE"):
                 m.d.sync += [self.address.eq(place), target.eq(lists.read_item)]
                 m.next = "READ"

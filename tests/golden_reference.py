@@ -566,7 +566,8 @@ class ReferenceChip:
                         error = sum(weights.get(self._element(layer, j, k), 0) * g[layer][k] for k in range(size))
                         r = numbers[j - v] & mask
                         g[layer - 1][j] = (error > r) - (-error > r)
-                    cycles += 6 + n_words * (1 + len(neurons)) + 2 * groups * any(g[layer - 1][j] for j in neurons)
+                    hit = any(g[layer - 1][j] for j in neurons)
+                    cycles += 5 + groups + n_words * (1 + len(neurons)) + 2 * groups * hit
             if self.register("LEARN_ENABLE") >> layer & 1:
                 if not sources[layer]:
                     cycles += 1
@@ -582,7 +583,7 @@ class ReferenceChip:
                             if g[layer][i]:
                                 e = self._element(layer, j, i)
                                 weights[e] = clip(weights.get(e, 0) - g[layer][i], low, high)
-                    cycles += 3 + 2 * len(landed) * n_words if landed else 2
+                    cycles += groups + (2 + 2 * len(landed) * n_words if landed else 1)
             layer -= 1
             if layer < 0 or not any(g[layer]):
                 return cycles
