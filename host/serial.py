@@ -239,9 +239,11 @@ class _Session:
         self._heard = now
         acked = self._acked + (packet.next - self._acked & 0xFF)
         drained = self._drained + (packet.drained - self._drained & 0xFF)
-        self._strange = acked > self._top or drained > acked
+        self._strange = max(acked, drained) > self._top
         if self._strange:
             return
+        # The chip may look at its counts one after the other, and what it has used up it has received.
+        acked = max(acked, drained)
         advances = acked > self._acked or drained > self._drained
         self._acked, self._drained = acked, drained
         self._next = max(self._next, acked)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,21 @@ def connected(line: Peer) -> SerialBackend:
         except BackendError:
             pass
     raise AssertionError("no greeting came through")
+
+
+def test_a_count_of_used_packets_may_be_newer_than_that_of_received_ones() -> None:
+    words, bridge, told = everything(7), GoldenSerial(CFG), [0]
+
+    def older(packet: Packet) -> Packet:
+        received, told[0] = told[0], packet.next
+        return packet if packet.flags & Flag.HELLO else replace(packet, next=received)
+
+    def answer(sent: bytes) -> bytes:
+        return b"".join(older(packet).encode() for packet in packets_of(bridge.receive(sent)))
+
+    with peer(answer) as line, SerialBackend(CFG, line.device, baud=FAST) as backend:
+        assert np.array_equal(backend.exchange(words), GoldenChip(CFG).exchange(words))
+        assert backend.traffic.packets_repeated == 0
 
 
 def test_frames_may_be_cut_anywhere_between_exchanges() -> None:
