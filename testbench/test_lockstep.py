@@ -27,6 +27,16 @@ BINARY = ChipConfig(layers=(9, 10, 7, 5), lanes=4, trace=True, binary_weights=Tr
 BINARY_WIDE = ChipConfig(layers=(70, 100, 33), lanes=64, state_bits=20, binary_weights=True)
 LEARNING = ChipConfig(layers=(11, 9, 6, 7), lanes=4, trace=True, learning=True)
 LEARNING_WIDE = ChipConfig(layers=(40, 35, 20), lanes=16, weight_bits=10, die_tables=False, learning=True)
+NARROW = ChipConfig(
+    layers=(30, 21, 20),
+    lanes=8,
+    state_bits=16,
+    die_tables=False,
+    learning=True,
+    neuron_lanes=1,
+    bernoulli=False,
+    receive_words=64,
+)
 
 
 def lockstep(cfg: ChipConfig, seeds: range, *, chapters: int, samples: int, max_steps: int) -> Totals:
@@ -57,8 +67,8 @@ def test_every_neuron_is_equal_in_every_step_under_random_pauses(cfg: ChipConfig
 
 @pytest.mark.parametrize(
     "cfg",
-    [SMALL, WIDE, FLAT, LEARNING_WIDE, DELAYS, AXONAL, BINARY_WIDE],
-    ids=["die", "wide", "flat", "learning", "delays", "axonal", "binary"],
+    [SMALL, WIDE, FLAT, LEARNING_WIDE, NARROW, DELAYS, AXONAL, BINARY_WIDE],
+    ids=["die", "wide", "flat", "learning", "narrow", "delays", "axonal", "binary"],
 )
 def test_answers_and_cycles_are_equal_on_the_fast_simulator(cfg: ChipConfig, show: Callable[[str], None]) -> None:
     totals = lockstep(cfg, range(4), chapters=12, samples=6, max_steps=60)

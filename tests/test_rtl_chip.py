@@ -25,6 +25,8 @@ EDGES = [
     ChipConfig((5, 7, 3), lanes=4, delay_slots=3),
     ChipConfig((6, 4, 5), lanes=4, delay_slots=9, axonal_delays=True, die_tables=False),
     ChipConfig((6, 5, 9), lanes=4, binary_weights=True),
+    ChipConfig((6, 5, 9), lanes=4, die_tables=False, neuron_lanes=1, bernoulli=False, receive_words=16),
+    ChipConfig((6, 5, 3), lanes=8, die_tables=False, neuron_lanes=4, delay_slots=4),
 ]
 
 

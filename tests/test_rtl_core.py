@@ -27,6 +27,11 @@ EDGES = [
     ChipConfig((3, 8, 4), lanes=4, weight_bits=16, state_bits=32, die_tables=False),
     ChipConfig((5, 9, 1, 6), lanes=4, weight_bits=3, state_bits=8, die_tables=False),
 ]
+NARROW = [
+    ChipConfig((3, 8, 13, 4), lanes=8, die_tables=False, neuron_lanes=1),
+    ChipConfig((3, 1, 10), lanes=16, die_tables=False, neuron_lanes=4),
+]
+"""Fewer neurons in a cycle than synapses."""
 WIDE = ChipConfig((2, 130), lanes=128, weight_bits=2, die_tables=False)
 
 
@@ -220,45 +225,47 @@ def test_registers_keep_their_bits_and_constants_stay(cfg: ChipConfig) -> None:
 # ---- results --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cfg", [*EDGES, ChipConfig((1, 130), lanes=64), ChipConfig((4, 4, 12), lanes=4)], ids=name)
+@pytest.mark.parametrize(
+    "cfg", [*EDGES, ChipConfig((1, 130), lanes=64), ChipConfig((4, 4, 12), lanes=4), *NARROW], ids=name
+)
 @pytest.mark.parametrize(("often", "brief"), [(0.0, False), (0.5, False), (0.5, True)])
 def test_results_name_every_neuron_and_no_padding(cfg: ChipConfig, often: float, brief: bool) -> None:
     m = Module()
     m.submodules.dut = dut = Results(cfg)
     draw = random.Random(9)
     bits = dut.potential_bits
+    width, groups = cfg.neuron_width, cfg.neuron_groups
+    bases = [base * groups for base in cfg.neuron_base]
     readouts = [
-        [{"count": draw.getrandbits(16), "first": draw.getrandbits(16)} for _ in range(cfg.lanes)]
-        for _ in range(cfg.neuron_depth)
+        [{"count": draw.getrandbits(16), "first": draw.getrandbits(16)} for _ in range(width)]
+        for _ in range(cfg.neuron_depth * groups)
     ]
     top = 1 << (bits - 1)
     potentials = [
-        [draw.choice([-top, top - 1, -1, draw.randrange(-top, top)]) for _ in range(cfg.lanes)]
-        for _ in range(cfg.words[-1])
+        [draw.choice([-top, top - 1, -1, draw.randrange(-top, top)]) for _ in range(width)]
+        for _ in range(cfg.words[-1] * groups)
     ]
     from amaranth.lib import data
 
-    m.submodules.counts = counts = Memory(
-        shape=data.ArrayLayout(READOUT, cfg.lanes), depth=cfg.neuron_depth, init=readouts
-    )
+    m.submodules.counts = counts = Memory(shape=data.ArrayLayout(READOUT, width), depth=len(readouts), init=readouts)
     m.submodules.sums = sums = Memory(
-        shape=data.ArrayLayout(signed(bits), cfg.lanes), depth=cfg.words[-1], init=potentials
+        shape=data.ArrayLayout(signed(bits), width), depth=len(potentials), init=potentials
     )
     count_port, sum_port = counts.read_port(), sums.read_port()
     m.d.comb += [
         count_port.addr.eq(dut.address),
-        sum_port.addr.eq(dut.address - cfg.neuron_base[-1]),
+        sum_port.addr.eq(dut.address - bases[-1]),
         dut.readout.eq(count_port.data),
         dut.potentials.eq(sum_port.data),
     ]
     cycles, spikes = draw.getrandbits(32), draw.getrandbits(32)
     expected = [cycles, spikes]
-    for base, size in zip(cfg.neuron_base, cfg.neuron_layers, strict=True):
+    for base, size in zip(bases, cfg.neuron_layers, strict=True):
         for neuron in range(size):
-            found = readouts[base + neuron // cfg.lanes][neuron % cfg.lanes]
+            found = readouts[base + neuron // width][neuron % width]
             expected.append(found["first"] << 16 | found["count"])
     for neuron in range(0 if brief else cfg.n_out):
-        value = potentials[neuron // cfg.lanes][neuron % cfg.lanes]
+        value = potentials[neuron // width][neuron % width]
         expected += [value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF]
 
     async def bench(context: Any) -> None:
