@@ -7,7 +7,7 @@ seven packets, and a packet under way needs no more than a place in its slot.
 
 from __future__ import annotations
 
-from enum import IntFlag
+import zlib
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, stream, wiring
@@ -17,22 +17,10 @@ from amaranth.utils import exact_log2
 
 from rtl.cobs import BYTE, CobsDecoder, CobsEncoder
 from rtl.link import WORD
+from rtl.packets import HEADER_BYTES, LONGEST_BODY, PACKET_WORDS, SERIAL_MAGIC, SERIAL_VERSION
 from rtl.uart import MIN_DIVISOR, UartReceiver, UartTransmitter
 
-MAGIC = 0x53504B55
-VERSION = 1
-PACKET_WORDS = 16
 RING_BYTES = (256, 512, 1024, 2048)
-
-
-class Flag(IntFlag):
-    """Bits of a packet's first byte."""
-
-    DATA = 1
-    LAST = 2
-    RESEND = 4
-    HELLO = 8
-    BUSY = 16
 
 
 FLAGS = data.StructLayout({"data": 1, "last": 1, "resend": 1, "hello": 1})
@@ -42,7 +30,7 @@ LENGTH = data.StructLayout({"last_word": 4, "last": 1})
 """What is kept of a packet besides its words: index of the last one, and whether it is marked."""
 
 _POLYNOMIAL = 0xEDB88320
-_RESIDUE = 0xDEBB20E3  # left in the register by any bytes and their CRC
+_RESIDUE = zlib.crc32(bytes(4))  # CRC of any bytes with their CRC behind them: here of none, whose CRC is 0
 
 
 def window(ring_bytes: int) -> int:
@@ -58,6 +46,10 @@ def _slot_bits(ring_bytes: int) -> int:
 
 def _following(slot: Value, slots: int) -> Value:
     return Mux(slot == slots - 1, 0, slot + 1)
+
+
+def _before(slot: Value, slots: int) -> Value:
+    return Mux(slot == 0, slots - 1, slot - 1)
 
 
 def _payload_place(slot: Value, offset: Value) -> Value:
@@ -76,8 +68,9 @@ def _hello_place(index: Value, slot_bits: int) -> Value:
 class ByteCrc(wiring.Component):
     """CRC-32 as of ``zlib.crc32``, a bit in a cycle.
 
-    A byte given with `start` is in `byte` in the next cycle, when `first` is high; the register covers it when `busy`
-    is low again, eight cycles later. With `shift_out` at `start` the register moves on by 8 bits without taking the byte in.
+    `crc` covers the byte given with `start` when `done` is high for a cycle, nine cycles later, and `busy` is low
+    again; `byte` is then that byte and `inverse` its complement. With `shift_out` instead of a byte, `byte` becomes the
+    lowest one of `crc`, and the next one takes its place.
     """
 
     def __init__(self) -> None:
@@ -87,32 +80,57 @@ class ByteCrc(wiring.Component):
                 "start": In(1),
                 "data": In(8),
                 "shift_out": In(1),
-                "first": Out(1),
                 "busy": Out(1),
+                "done": Out(1),
                 "byte": Out(8),
-                "register": Out(32, init=0xFFFFFFFF),
+                "inverse": Out(8),
+                "crc": Out(32),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        count = Signal(4)  # 8 to 15 while busy
-        feedback, shifting_out = Signal(), Signal(reset_less=True)
+        inverse = Signal(8, reset_less=True)
+        count = Signal(3)
+        feedback = Signal()
         m.d.comb += [
-            self.busy.eq(count[3]),
-            self.first.eq(count == 8),
-            feedback.eq((self.register[0] ^ self.byte[0]) & ~shifting_out),
+            self.inverse.eq(inverse),
+            self.byte.eq(~inverse),
+            feedback.eq((self.crc[0] ^ inverse[0]) & ~self.shift_out),
         ]
+        m.d.sync += self.done.eq(self.busy & (count == 7))
         with m.If(self.busy):
             m.d.sync += [
                 count.eq(count + 1),
-                self.byte.eq(self.byte[1:]),
-                self.register.eq(self.register[1:] ^ (feedback.replicate(32) & _POLYNOMIAL)),
+                self.busy.eq(count != 7),
+                inverse.eq(Cat(inverse[1:], Mux(self.shift_out, ~self.crc[0], inverse[0]))),
+                self.crc.eq(Cat(self.crc[1:], 1) ^ (feedback.replicate(32) & _POLYNOMIAL)),
             ]
-        with m.If(self.start):
-            m.d.sync += [count.eq(8), self.byte.eq(self.data), shifting_out.eq(self.shift_out)]
+        with m.Elif(self.start):
+            m.d.sync += self.busy.eq(1)
+            with m.If(~self.shift_out):
+                m.d.sync += inverse.eq(~self.data)
         with m.If(self.clear):
-            m.d.sync += [count.eq(0), self.register.eq(0xFFFFFFFF)]
+            m.d.sync += [self.busy.eq(0), self.done.eq(0), count.eq(0), self.crc.eq(0)]
+        return m
+
+
+class _Choice(wiring.Component):
+    """One of four bytes, of inputs that were the same in the cycle before.
+
+    With a register in the middle a bit takes two tables of four inputs, without it three.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"select": In(2), "bytes": In(32), "chosen": Out(8)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        low = self.select[0].replicate(8)
+        first, second, third, fourth = (self.bytes.word_select(index, 8) for index in range(4))
+        half = Signal(8, reset_less=True)
+        m.d.sync += half.eq(Mux(self.select[1], low, Mux(self.select[0], second, first)))
+        m.d.comb += self.chosen.eq(Mux(self.select[1], half & fourth | ~half & third, half))
         return m
 
 
@@ -120,9 +138,8 @@ class PacketReceiver(wiring.Component):
     """Bytes from the host, checked packets out.
 
     The bytes of a packet appear in `byte` with `valid`, at `offset` (header -4 to -1, payload from 0 on, modulo 128);
-    what they were is known when all are there: `good` or `damaged` is high for a cycle after its 0. `flags`, `next`
-    and `length` are then those of the packet, and `flags` and `offset` keep as long as there is no next header.
-    A byte is taken in every tenth cycle, at most.
+    what they were is known when all are there: `good` or `damaged` is high for a cycle after its 0, and `flags` and
+    `length` are those of the packet. A byte is taken in every tenth cycle, at most.
     """
 
     def __init__(self) -> None:
@@ -132,9 +149,9 @@ class PacketReceiver(wiring.Component):
                 "broken": In(1),
                 "valid": Out(1),
                 "byte": Out(8),
-                "offset": Out(7, init=-4 % 128),
+                "inverse": Out(8),
+                "offset": Out(7),
                 "flags": Out(FLAGS),
-                "next": Out(8),
                 "length": Out(LENGTH),
                 "good": Out(1),
                 "damaged": Out(1),
@@ -145,30 +162,29 @@ class PacketReceiver(wiring.Component):
         m = Module()
         m.submodules.decoder = decoder = CobsDecoder()
         m.submodules.crc = crc = ByteCrc()
-        ended = Signal()
-        too_long = Signal()
+        too_long = Signal(reset_less=True)
         offset, flags = self.offset, self.flags
         m.d.comb += [
-            ended.eq(self.good | self.damaged),
-            self.bytes.ready.eq(~(crc.busy | ended)),
+            self.bytes.ready.eq(~(crc.busy | crc.done)),
             decoder.encoded.valid.eq(self.bytes.valid & self.bytes.ready),
             decoder.encoded.payload.eq(self.bytes.payload),
             decoder.broken.eq(self.broken),
             crc.data.eq(decoder.body.payload),
             crc.start.eq(decoder.body.valid),
-            crc.clear.eq(ended),
-            self.valid.eq(crc.first),
+            crc.clear.eq(~decoder.begun),
+            self.valid.eq(crc.done),
             self.byte.eq(crc.byte),
+            self.inverse.eq(crc.inverse),
         ]
 
-        with m.If(crc.first):
+        with m.If(crc.done):
             m.d.sync += offset.eq(offset + 1)
-            with m.If(offset == 4 * PACKET_WORDS + 4):
+            with m.If(offset == LONGEST_BODY - HEADER_BYTES):
                 m.d.sync += too_long.eq(1)
-            with m.If(offset == -4 % 128):
+            with m.If(offset == -HEADER_BYTES % 128):
                 m.d.sync += flags.eq(crc.byte)
-            with m.If(offset == -2 % 128):
-                m.d.sync += self.next.eq(crc.byte)
+        with m.If(~decoder.begun):
+            m.d.sync += [offset.eq(-HEADER_BYTES), too_long.eq(0)]
 
         # The offset is now that of the body's end, four bytes of CRC behind the payload.
         quads = offset[2:]
@@ -176,16 +192,14 @@ class PacketReceiver(wiring.Component):
         m.d.comb += [
             self.length.last_word.eq(quads - 2),
             self.length.last.eq(flags.last),
-            whole.eq((offset[:2] == 0) & (quads != 0) & (quads != 31) & ~too_long),
+            whole.eq((offset[:2] == 0) & (quads != 0) & (quads != -1 % 32) & ~too_long),
             fits.eq(Mux(flags.hello, quads == 2, ~flags.data | (quads != 1))),
-            intact.eq((crc.register == _RESIDUE) & ~decoder.bad),
+            intact.eq((crc.crc == _RESIDUE) & ~decoder.bad),
         ]
         m.d.sync += [
             self.good.eq(decoder.end & whole & fits & intact),
             self.damaged.eq(decoder.end & ~(whole & fits & intact)),
         ]
-        with m.If(ended):
-            m.d.sync += [offset.eq(-4 % 128), too_long.eq(0)]
         return m
 
 
@@ -205,6 +219,7 @@ class Inbox(wiring.Component):
             {
                 "valid": In(1),
                 "byte": In(8),
+                "inverse": In(8),
                 "offset": In(7),
                 "hello": In(1),
                 "accept": In(1),
@@ -229,15 +244,15 @@ class Inbox(wiring.Component):
         full = Signal()
 
         # ---- in ---------------------------------------------------------------------------------------------------
-        ahead, in_order, kept = Signal(8), Signal(), Signal()
+        not_ahead, in_order, kept = Signal(8), Signal(), Signal()
         m.d.comb += [
-            ahead.eq(self.byte - self.expected),
+            not_ahead.eq(self.expected + self.inverse),  # of byte - expected, all bits inverted
             kept.eq(self.accept & in_order),
             write.data.eq(self.byte),
             write.addr.eq(_payload_place(end, self.offset)),
         ]
         with m.If(self.valid & (self.offset == -3 % 128)):
-            m.d.sync += [in_order.eq(ahead == 0), self.gap.eq((ahead != 0) & ~ahead[7])]
+            m.d.sync += [in_order.eq(not_ahead.all()), self.gap.eq(not_ahead[7] & ~not_ahead.all())]
         with m.If(self.valid & ~self.offset[6]):
             m.d.comb += write.en.eq(self.hello | ~full)
             with m.If(full):
@@ -245,13 +260,13 @@ class Inbox(wiring.Component):
         with m.If(self.hello):
             m.d.comb += write.addr.eq(_hello_place(self.offset, self.slot_bits))
         with m.If(kept):
-            m.d.comb += [write.en.eq(1), write.addr.eq(_length_place(end)), write.data.eq(self.length)]
+            m.d.comb += [write.en.eq(1), write.addr.eq(_length_place(end)), write.data[:5].eq(self.length)]
             m.d.sync += [end.eq(_following(end, packets)), self.expected.eq(self.expected + 1)]
 
         # ---- out --------------------------------------------------------------------------------------------------
-        length = Signal(LENGTH)
+        length = Signal(LENGTH, reset_less=True)
         place = Signal(6)
-        word = Signal(32)
+        word = Signal(32, reset_less=True)
         m.d.comb += [
             read.addr.eq(_payload_place(first, place)),
             self.number.eq(read.data),
@@ -299,10 +314,11 @@ class Inbox(wiring.Component):
 class Outbox(wiring.Component):
     """Words for the host, kept packet by packet until the host has acknowledged them.
 
-    As long as `ack` is high all packets before `next` are acknowledged; `rewind` begins again with the first one that
-    is not. The packet to be sent next has the number `sequence`. If it is `available` and all is `settled`, `byte` is
-    its length in the next cycle, and byte `place` of its payload in the cycle after `fetch`. As long as `hold` is high
-    it stays that packet, until `sent` says that the next one is.
+    `next_valid` shows the inverted `next` of a packet from the host. When `ack` becomes high after that all packets
+    before `next` are acknowledged, as long as it stays high; it is low with `next_valid`. `rewind` begins again with
+    the first packet that is not acknowledged. The packet to be sent next has the number `sequence`. If it is
+    `available` and all is `settled`, `byte` is its length in the next cycle, and byte `place` of its payload in the
+    cycle after `fetch`. As long as `hold` is high it stays that packet, until `sent` says that the next one is.
     """
 
     def __init__(self, ring_bytes: int) -> None:
@@ -311,8 +327,9 @@ class Outbox(wiring.Component):
         super().__init__(
             {
                 "words": In(stream.Signature(WORD)),
+                "inverse": In(8),
+                "next_valid": In(1),
                 "ack": In(1),
-                "next": In(8),
                 "rewind": In(1),
                 "hold": In(1),
                 "settled": Out(1),
@@ -336,14 +353,22 @@ class Outbox(wiring.Component):
 
         # ---- in ---------------------------------------------------------------------------------------------------
         place, last = Signal(6), Signal(reset_less=True)
+        choice = _Choice()
+        m.submodules.choice = choice
+        chosen = Signal()
         m.d.comb += [
+            choice.select.eq(place[:2]),
+            choice.bytes.eq(self.words.payload.data),
             write.addr.eq(_payload_place(end, place)),
-            write.data.eq(self.words.payload.data.word_select(place[:2], 8)),
+            write.data.eq(choice.chosen),
         ]
+        m.d.sync += chosen.eq(0)
+        closing = Cat(place[2:], last)
         with m.FSM():
             with m.State("FILL"):
-                m.d.comb += write.en.eq(self.words.valid)
-                with m.If(self.words.valid):
+                m.d.sync += chosen.eq(self.words.valid & ~chosen)
+                with m.If(chosen):
+                    m.d.comb += write.en.eq(1)
                     m.d.sync += place.eq(place + 1)
                     with m.If(place[:2] == 3):
                         m.d.comb += self.words.ready.eq(1)
@@ -355,7 +380,7 @@ class Outbox(wiring.Component):
                 m.d.comb += [
                     write.en.eq(1),
                     write.addr.eq(_length_place(end)),
-                    write.data.eq(Cat(place[2:], last)),
+                    write.data[: len(closing)].eq(closing),
                 ]
                 with m.If(_following(end, packets) != first):
                     m.d.sync += [end.eq(_following(end, packets)), place.eq(0)]
@@ -363,22 +388,34 @@ class Outbox(wiring.Component):
 
         # ---- acknowledged, and sent again ---------------------------------------------------------------------------
         first_sequence = Signal(8)
-        ahead = Signal(8)
-        behind, step, rewinding = Signal(), Signal(), Signal()
+        not_ahead = Signal(8)
+        acknowledged = Signal(range(packets))  # number of packets from the first one on
+        behind, step, rewinding, back = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            ahead.eq(self.next - first_sequence),
-            # A `next` of the past acknowledges nothing, and there is nothing to acknowledge past the end.
-            behind.eq(self.ack & (ahead != 0) & ~ahead[7] & (first != end)),
+            not_ahead.eq(first_sequence + self.inverse),  # of next - first_sequence, all bits inverted
+            behind.eq(self.ack & (acknowledged != 0) & (first != end)),
             step.eq(behind & ((first != current) | ~self.hold)),
+            back.eq(rewinding & ~behind & ~self.hold & (current != first)),
             self.settled.eq(~(behind | rewinding)),
             self.available.eq(current != end),
         ]
+        with m.If(self.next_valid):
+            # A `next` of the past, or too far ahead, acknowledges nothing.
+            m.d.sync += acknowledged.eq(Mux(not_ahead[len(acknowledged) :].all(), ~not_ahead, 0))
         with m.If(step):
-            m.d.sync += [first.eq(_following(first, packets)), first_sequence.eq(first_sequence + 1)]
+            m.d.sync += [
+                acknowledged.eq(acknowledged - 1),
+                first.eq(_following(first, packets)),
+                first_sequence.eq(first_sequence + 1),
+            ]
+        with m.If(back):
+            m.d.sync += current.eq(_before(current, packets))
         with m.If(self.sent | step & (first == current)):
-            m.d.sync += [current.eq(_following(current, packets)), self.sequence.eq(self.sequence + 1)]
-        with m.Elif(rewinding & ~behind & ~self.hold):
-            m.d.sync += [current.eq(first), self.sequence.eq(first_sequence), rewinding.eq(0)]
+            m.d.sync += current.eq(_following(current, packets))
+        with m.If(back | self.sent | step & (first == current)):
+            m.d.sync += self.sequence.eq(self.sequence + Cat(1, back.replicate(7)))
+        with m.If(rewinding & ~self.hold & (current == first)):
+            m.d.sync += rewinding.eq(0)
         with m.If(self.rewind):
             m.d.sync += rewinding.eq(1)
 
@@ -398,7 +435,7 @@ class PacketSender(wiring.Component):
     """
 
     def __init__(self, clock_hz: int, ring_bytes: int) -> None:
-        self.greeting = [MAGIC, VERSION | window(ring_bytes) << 8 | PACKET_WORDS << 16, clock_hz]
+        self.greeting = [SERIAL_MAGIC, SERIAL_VERSION | window(ring_bytes) << 8 | PACKET_WORDS << 16, clock_hz]
         super().__init__(
             {
                 "greet": In(1),
@@ -425,70 +462,73 @@ class PacketSender(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = ByteCrc()
+        begin, starting, header, payload, check = (
+            Signal(name=name) for name in ("begin", "starting", "header", "payload", "check")
+        )
         length = Signal(LENGTH, reset_less=True)
         has_words = Signal(reset_less=True)
         place = Signal(6, reset_less=True)
-        done = Signal()
-        greeting = Const(sum(word << 32 * (1 + index) for index, word in enumerate(self.greeting)), 128)
-        constant, greeting_byte = Signal(8), Signal(8)
+        done, quad_done = Signal(), Signal()
         m.d.comb += [
-            self.hold.eq(1),
+            self.hold.eq(starting | header | payload | check),
+            begin.eq(~self.hold & self.settled & self.body.ready & (self.greet | self.available | self.answer)),
+            quad_done.eq(crc.done & (place[:2] == 3)),
+            done.eq(check & quad_done),
             self.place.eq(place),
-            self.body.payload.data.eq(crc.byte),
-            constant.eq(greeting.word_select(place[:4], 8)),
-            greeting_byte.eq(Mux(place[2:4] == 0, self.number, constant)),
+            self.fetch.eq(payload),
             self.sent.eq(done & has_words),
             self.greeted.eq(done & self.greet),
+            self.body.valid.eq(crc.done),
+            self.body.payload.data.eq(crc.byte),
+            self.body.payload.last.eq(check & (place[:2] == 3)),
         ]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += [self.hold.eq(0), crc.clear.eq(1)]
-                m.d.sync += [place.eq(-4), has_words.eq(self.available & ~self.greet)]
-                with m.If(self.settled & self.body.ready & (self.greet | self.available | self.answer)):
-                    m.next = "LENGTH"
-            with m.State("LENGTH"):
-                m.d.sync += length.eq(self.payload)
-                with m.If(self.greet):
-                    m.d.sync += length.last_word.eq(3)
-                m.next = "HEADER"
-            with m.State("HEADER"):
-                m.d.comb += [
-                    crc.start.eq(~crc.busy),
-                    crc.data.eq(
-                        Cat(
-                            Cat(has_words, has_words & length.last, self.resend, self.greet, self.busy, Const(0, 3)),
-                            self.sequence,
-                            self.expected,
-                            self.drained,
-                        ).word_select(place[:2], 8)
-                    ),
-                    self.reported.eq(crc.start & (place[:2] == 0)),
-                ]
-                with m.If(crc.first & (place[:2] == 3)):
-                    m.next = "CHECK"
-                    with m.If(self.greet | has_words):
-                        m.next = "PAYLOAD"
-            with m.State("PAYLOAD"):
-                m.d.comb += [
-                    crc.start.eq(~crc.busy),
-                    crc.data.eq(Mux(self.greet, greeting_byte, self.payload)),
-                    self.fetch.eq(1),
-                ]
-                with m.If(crc.first & (place == Cat(Const(3, 2), length.last_word))):
-                    m.next = "CHECK"
-            with m.State("CHECK"):
-                m.d.comb += [
-                    crc.start.eq(~crc.busy),
-                    crc.data.eq(~crc.register[:8]),
-                    crc.shift_out.eq(1),
-                    self.body.payload.last.eq(place[:2] == 3),
-                ]
-                with m.If(crc.first & (place[:2] == 3)):
-                    m.d.comb += done.eq(1)
-                    m.next = "IDLE"
-        with m.If(crc.first):
-            m.d.comb += self.body.valid.eq(1)
+        m.d.sync += starting.eq(begin)
+        with m.If(crc.done):
             m.d.sync += place.eq(place + 1)
+        with m.If(~self.hold):
+            m.d.sync += [place.eq(-HEADER_BYTES), has_words.eq(self.available & ~self.greet)]
+        with m.If(starting):
+            m.d.sync += [header.eq(1), length.eq(self.payload)]
+            with m.If(self.greet):
+                m.d.sync += length.last_word.eq(3)
+        with m.If(header & quad_done):
+            m.d.sync += [header.eq(0), payload.eq(self.greet | has_words), check.eq(~(self.greet | has_words))]
+        with m.If(payload & quad_done & (place[2:] == length.last_word)):
+            m.d.sync += [payload.eq(0), check.eq(1)]
+        with m.If(done):
+            m.d.sync += check.eq(0)
+
+        # The byte at `place` goes through three registers, of which those for other bytes are zero, and a table of four
+        # inputs before each.
+        waited = Signal(4, reset_less=True)
+        first_two, of_header, constant, of_greeting, byte = (
+            Signal(8, name=name, reset_less=True)
+            for name in ("first_two", "of_header", "constant", "of_greeting", "byte")
+        )
+        flags = Signal(8)
+        greeting = Const(sum(word << 32 * (1 + index) for index, word in enumerate(self.greeting)), 128)
+        m.d.comb += [
+            flags.eq(Cat(has_words, has_words & length.last, self.resend, self.greet, self.busy)),
+            constant.eq(greeting.word_select(place[:4], 8)),
+            self.reported.eq(header & (place[:2] == 0) & waited[0] & ~waited[1]),
+            crc.clear.eq(~self.hold),
+            crc.shift_out.eq(check),
+            crc.data.eq(byte),
+            crc.start.eq(waited[3] & ~(crc.busy | crc.done)),
+        ]
+        m.d.sync += [
+            waited.eq(Cat(1, waited)),
+            first_two.eq(Mux(place[1], place[0].replicate(8), Mux(place[0], self.sequence, flags))),
+            of_header.eq(Mux(place[1], first_two & self.drained | ~first_two & self.expected, first_two)),
+            of_greeting.eq(Mux(place[2:4] == 0, self.number, constant)),
+            byte.eq(of_header | of_greeting | self.payload & (payload & has_words).replicate(8)),
+        ]
+        with m.If(crc.done | ~(header | payload | check)):
+            m.d.sync += waited.eq(0)
+        with m.If(~header):
+            m.d.sync += of_header.eq(0)
+        with m.If(~(payload & self.greet)):
+            m.d.sync += of_greeting.eq(0)
         return m
 
 
@@ -573,6 +613,7 @@ class PacketBridge(wiring.Component):
             receiver.broken.eq(self.broken),
             inbox.valid.eq(receiver.valid),
             inbox.byte.eq(receiver.byte),
+            inbox.inverse.eq(receiver.inverse),
             inbox.offset.eq(receiver.offset),
             inbox.hello.eq(receiver.flags.hello),
             inbox.accept.eq(good & receiver.flags.data),
@@ -583,7 +624,8 @@ class PacketBridge(wiring.Component):
             outbox.words.payload.eq(self.from_chip.payload),
             self.from_chip.ready.eq(outbox.words.ready),
             outbox.ack.eq(ack),
-            outbox.next.eq(receiver.next),
+            outbox.inverse.eq(receiver.inverse),
+            outbox.next_valid.eq(receiver.valid & (receiver.offset == -2 % 128)),
             outbox.rewind.eq(good & receiver.flags.resend),
             outbox.hold.eq(sender.hold),
             outbox.sent.eq(sender.sent),
