@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from host import calibration, datasets
 from host.die import SINGLES, Die
-from host.errors import UserError
+from host.errors import ChipMismatch, UserError
 from host.events import Events
 from host.runs import NETWORK, RunFolder, versions
 from host.trainers import (
@@ -46,6 +46,9 @@ ON_EPOCHS = ("ssnn-bp", "delgrad", *BINARY)
 
 MODES = ("ideal", "domain-randomised", "in-loop", "in-loop-naive")
 BACKENDS = ("golden", "sim")
+SERIAL = "serial:"
+"""How the name of a backend begins that is a chip at a serial port."""
+
 STARTS = ("random", "backprop")
 READ_OUTS = ("best", "vote", "mean", "last", "map")
 ENCODINGS = ("rate", "bernoulli", "events")
@@ -165,7 +168,8 @@ class RunSpec:
         allowed("trainer", self.trainer, TRAINERS)
         allowed("mode", self.mode, MODES)
         allowed("data set", self.dataset, tuple(datasets.REGISTRY))
-        allowed("backend", self.backend, BACKENDS)
+        if not self.backend.startswith(SERIAL):
+            allowed("backend", self.backend, (*BACKENDS, f"{SERIAL}DEVICE"))
         allowed("read-out", self.read_out, tuple(BINARY_READ_OUTS) if self.trainer in BINARY else READ_OUTS)
         allowed("start", self.start, STARTS)
         allowed("encoding", self.encoding, ENCODINGS)
@@ -407,6 +411,39 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
+def chip_config(spec: RunSpec, split: datasets.Split) -> ChipConfig:
+    """The chip of a run: the one that its settings describe, or the one at the serial port if that will do.
+
+    Raises
+    ------
+    ChipMismatch
+        If the chip at the port has other layers, or lacks something that the run needs.
+    """
+    from host.backends import open_backend
+    from host.selftest import read_config
+
+    asked = spec.config(split)
+    if not spec.backend.startswith(SERIAL):
+        return asked
+    backend, _ = open_backend(spec.backend, asked)
+    try:
+        found = read_config(backend)
+    finally:
+        backend.close()
+    for name, fits in (
+        ("layers", found.layers == asked.layers),
+        ("learning", found.learning >= asked.learning),
+        ("delay_slots", found.delay_slots >= asked.delay_slots),
+        ("axonal_delays", found.axonal_delays == asked.axonal_delays or not asked.delay_slots),
+        ("binary_weights", found.binary_weights == asked.binary_weights),
+    ):
+        if not fits:
+            raise ChipMismatch(
+                f"the chip at {spec.backend} has {name} = {getattr(found, name)}: this run needs {getattr(asked, name)}"
+            )
+    return found
+
+
 def train(
     spec: RunSpec,
     run: RunFolder,
@@ -440,7 +477,7 @@ def train(
     if baselines is None:
         small = split.x_train.size <= LOGISTIC_VALUES
         baselines = WITHOUT_CHIP if small else ("majority class",)
-    cfg = spec.config(split)
+    cfg = chip_config(spec, split)
     die = spec.draw_die()
     spec.make_trainer(SimpleNamespace(cfg=cfg)).check_settings()
     started = time.perf_counter()
@@ -757,7 +794,7 @@ def evaluate_run(
     split = spec.split()
     data = spec.samples(split)
     found: dict[str, Any] = {}
-    with Chip(spec.config(split), backend=spec.backend, die=spec.draw_die()) as chip:
+    with Chip(chip_config(spec, split), backend=spec.backend, die=spec.draw_die()) as chip:
         trainer = spec.make_trainer(chip)
         if spec.trainer in BINARY:
             _fit(trainer, data, resume=run.read_checkpoint())
