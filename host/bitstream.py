@@ -23,8 +23,10 @@ from typing import Any
 from host.errors import SpikeloopError, UserError
 from host.files import write_atomically
 from host.resources import inventory, multipliers
-from rtl.boards import BoardError, BoardInfo
+from rtl.boards import BoardInfo
 from rtl.config import ChipConfig
+from rtl.synthesis import preparation
+from rtl.uart import MIN_DIVISOR
 
 EXTRA = "boards"
 """The extra of the Python package that brings the tools."""
@@ -99,7 +101,7 @@ def _version(program: str, tool: str) -> str:
     if tool.endswith("pack"):
         return "on PATH"  # prints none
     result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"\d[\w.+-]*", result.stdout + result.stderr)
+    found = re.search(r"\d+\.[\w.+-]+", result.stdout + result.stderr)
     return found[0] if found else "unknown"
 
 
@@ -119,27 +121,23 @@ def plan(info: BoardInfo, cfg: ChipConfig, *, clock_hz: int, baud: int) -> Plan:
     """Netlist, pin table, clock constraints and commands for the chip `cfg` on a board, clock and line as checked."""
     from rtl.boards._top import Top
 
-    top = Top(info, cfg, clock_hz, baud)
-    made = info.platform().prepare(top, TOP, emit_src=False, **_options(info, cfg, clock_hz, baud))
+    clock = info.clock(clock_hz)
+    made = info.platform().prepare(
+        Top(info, cfg, clock, baud), TOP, emit_src=False, **_options(info, cfg, clock_hz, baud)
+    )
     files = {name: text for name, text in made.files.items() if not name.endswith(".debug.v")}
-    return Plan(files, json.loads(files[f"build_{TOP}.json"])["commands"], top.clock.hz)
+    return Plan(files, json.loads(files[f"build_{TOP}.json"])["commands"], clock.hz)
 
 
 def _options(info: BoardInfo, cfg: ChipConfig, clock_hz: int, baud: int) -> dict[str, str]:
-    """What Amaranth's platform passes on to Yosys.
-
-    Multipliers are used if there are enough of them for every product. The weights go into the single-port RAMs of the
-    device, if it has some: these cannot be initialised, so the memory must not ask for that.
-    """
+    """What Amaranth's platform passes on to Yosys; multipliers are used if there are enough for every product."""
     if info.family == "series7":
         return {}
     enough = multipliers(inventory(cfg, clock_hz, baud), info.family) <= info.multipliers
-    if info.family == "ecp5":
-        return {} if enough else {"synth_opts": "-nodsp"}
-    weights = f"{TOP}.board.chip.synapses.weights"
+    synthesis = {"ice40": "-device u -spram" + " -dsp" * enough, "ecp5": "-nodsp" * (not enough)}
     return {
-        "synth_opts": "-device u -spram" + " -dsp" * enough,
-        "script_after_read": f'setattr -set ram_style "huge" {weights}/m:*\ndelete {weights}/t:$meminit_v2',
+        "synth_opts": synthesis[info.family],
+        "script_after_read": "\n".join(preparation(info.family, f"{TOP}.board.chip")),
     }
 
 
@@ -228,6 +226,7 @@ def build(
         "device": info.device,
         "package": info.package,
         "config": cfg.to_dict(),
+        "wanted_hz": clock_hz,
         "clock_hz": work.clock_hz,
         "baud": baud,
         "tools": tools.versions | {"amaranth": importlib.metadata.version("amaranth")},
@@ -325,16 +324,15 @@ def check_clock(info: BoardInfo, clock_hz: int | None, baud: int | None) -> int:
     UserError
         If the line cannot have `baud` at that clock.
     """
-    from rtl.serial import SerialBridge
-
-    clock_hz, baud = clock_hz or info.clock_hz, info.baud if baud is None else baud
-    try:
-        SerialBridge(info.clock(clock_hz).hz, baud)
-    except BoardError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{error}.") from None
-    return clock_hz
+    wanted, baud = info.clock_hz if clock_hz is None else clock_hz, info.baud if baud is None else baud
+    reached = info.clock(wanted).hz
+    divisor = max(round(reached / max(baud, 1)), MIN_DIVISOR)
+    if baud < 1 or abs(reached - divisor * baud) > 0.02 * reached:  # the bridge would refuse it
+        raise UserError(
+            f"Baud rate {baud}: a bit must last a whole number of clock cycles, at least {MIN_DIVISOR}, within 2 %; "
+            f"at {reached / 1e6:g} MHz the nearest rate is {reached / divisor:.0f}."
+        )
+    return wanted
 
 
 def occupy(info: BoardInfo, cfg: ChipConfig, folder: Path) -> dict[str, int]:
@@ -388,7 +386,8 @@ def _save(out: Path, report: dict[str, Any]) -> None:
 def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Lines of the report's table: name and value."""
     lines = [("chip", f"{'-'.join(map(str, report['config']['layers']))}, {report['config']['lanes']} lanes")]
-    lines += [("clock", f"{report['clock_hz'] / 1e6:g} MHz"), ("line", f"{report['baud']:,} baud")]
+    wanted = "" if report["clock_hz"] == report["wanted_hz"] else f" (wanted: {report['wanted_hz'] / 1e6:g})"
+    lines += [("clock", f"{report['clock_hz'] / 1e6:g} MHz{wanted}"), ("line", f"{report['baud']:,} baud")]
     lines += [
         (name, f"{found['used']:,} of {found['available']:,} ({100 * found['used'] / found['available']:.0f} %)")
         for name, found in report.get("resources", {}).items()

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -42,7 +43,7 @@ TOLERANCE = 0.15
 
 OPERATORS = ("arithmetic", "comparison", "choice", "logic", "shift", "register")
 FEATURES = (*OPERATORS, "memory flip-flops", "memory LUTs", "soft products")
-_PRIOR = np.array([1.0, 0.4, 0.5, 0.2, 0.1, 0.4, 1.2, 1.0, 0.8])
+EXPECTED = np.array([1.0, 0.4, 0.5, 0.2, 0.1, 0.4, 1.2, 1.0, 0.8])
 """What a bit of each feature may cost in logic cells, before anything was measured."""
 _TRUST = 0.05
 """Weight of that against the measured points."""
@@ -97,7 +98,8 @@ class Fit:
 # ---- estimates ------------------------------------------------------------------------------------------------------
 
 
-def _is_weights(memory: Memory) -> bool:
+def is_weights(memory: Memory) -> bool:
+    """Whether a memory of a board's netlist holds the weights."""
     return ".synapses.weights." in memory.name
 
 
@@ -113,7 +115,7 @@ def _features(found: Inventory, places: Sequence[Place], *, soft: bool) -> np.nd
 def _measure(info: BoardInfo, cfg: ChipConfig) -> tuple[Inventory, tuple[Place, ...], int]:
     found = inventory(cfg, info.clock_hz, info.baud)
     places = tuple(
-        place(memory, info.family, single_port=bool(info.single_port_rams) and _is_weights(memory))
+        place(memory, info.family, single_port=bool(info.single_port_rams) and is_weights(memory))
         for memory in found.memories
     )
     return found, places, multipliers(found, info.family)
@@ -121,9 +123,14 @@ def _measure(info: BoardInfo, cfg: ChipConfig) -> tuple[Inventory, tuple[Place, 
 
 def estimate(info: BoardInfo, cfg: ChipConfig) -> Fit:
     """What the chip `cfg` needs of a board."""
+    _, places, products = _measure(info, cfg)
+    return Fit(info, cfg, places, cells(info, cfg, weights(info.family)), products)
+
+
+def cells(info: BoardInfo, cfg: ChipConfig, by: np.ndarray) -> int:
+    """Logic cells of the chip `cfg` by the weights `by` of `FEATURES`."""
     found, places, products = _measure(info, cfg)
-    cells = weights(info.family) @ _features(found, places, soft=products > info.multipliers)
-    return Fit(info, cfg, places, round(float(cells)), products)
+    return round(float(by @ _features(found, places, soft=products > info.multipliers)))
 
 
 @cache
@@ -133,7 +140,7 @@ def weights(family: str) -> np.ndarray:
 
 
 def solve(features: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Weights, not negative, with the least relative errors of the estimates, drawn a little towards `_PRIOR`.
+    """Weights, not negative, with the least relative errors of the estimates, drawn a little towards `EXPECTED`.
 
     Parameters
     ----------
@@ -142,43 +149,33 @@ def solve(features: np.ndarray, measured: np.ndarray) -> np.ndarray:
     measured
         Logic cells of each point.
     """
-    rows = np.concatenate([features / measured[:, None], _TRUST * np.diag(1 / _PRIOR)])
-    found, _ = nnls(rows, np.concatenate([np.ones(len(measured)), np.full(len(_PRIOR), _TRUST)]))
+    rows = np.concatenate([features / measured[:, None], _TRUST * np.diag(1 / EXPECTED)])
+    found, _ = nnls(rows, np.concatenate([np.ones(len(measured)), np.full(len(EXPECTED), _TRUST)]))
     return found
 
 
 # ---- what to change -------------------------------------------------------------------------------------------------
 
 
-def changes(cfg: ChipConfig) -> Iterator[tuple[str, ChipConfig]]:
-    """Chips for the same network that need less, with the options that lead there; mildest change first."""
-
-    def smaller(**fields: Any) -> ChipConfig | None:
-        try:
-            return dataclasses.replace(cfg, **fields)
-        except ConfigError:
-            return None
-
-    tries: list[tuple[str, dict[str, Any]]] = []
+def changes(cfg: ChipConfig) -> Iterator[list[tuple[str, ChipConfig]]]:
+    """Chips for the same network that need less, by the option that leads there, each time the mildest change first."""
     neuron_lanes = cfg.neuron_lanes or cfg.lanes
-    if not (cfg.die_tables or cfg.trace):
-        tries += [(f"--neuron-lanes {n}", {"neuron_lanes": n}) for n in (4, 2, 1) if n < neuron_lanes]
-    tries += [
-        (f"--lanes {n}", {"lanes": n, "neuron_lanes": min(neuron_lanes, n) if cfg.neuron_lanes else 0})
-        for n in (64, 32, 16, 8, 4)
-        if n < cfg.lanes
+    fewer_lanes = [n for n in (64, 32, 16, 8, 4) if n < cfg.lanes]
+    tries: list[list[tuple[str, dict[str, Any]]]] = [
+        [(f"--neuron-lanes {n}", {"neuron_lanes": n}) for n in (4, 2, 1) if n < neuron_lanes],
+        [(f"--lanes {n}", {"lanes": n, "neuron_lanes": min(cfg.neuron_lanes, n)}) for n in fewer_lanes],
+        [(f"--weight-bits {n}", {"weight_bits": n}) for n in (8, 4, 2) if n < cfg.weight_bits],
+        [(f"--state-bits {n}", {"state_bits": n}) for n in (24, 16, 12) if n < cfg.state_bits],
+        [("--no-bernoulli", {"bernoulli": False})] * cfg.bernoulli,
+        [("--no-die-tables", {"die_tables": False})] * cfg.die_tables,
     ]
-    if not cfg.binary_weights:
-        tries += [(f"--weight-bits {n}", {"weight_bits": n}) for n in (8, 4, 2) if n < cfg.weight_bits]
-    tries += [(f"--state-bits {n}", {"state_bits": n}) for n in (24, 16, 12) if n < cfg.state_bits]
-    if cfg.bernoulli:
-        tries.append(("--no-bernoulli", {"bernoulli": False}))
-    if cfg.die_tables:
-        tries.append(("--no-die-tables", {"die_tables": False}))
-    for option, fields in tries:
-        found = smaller(**fields)
-        if found is not None:
-            yield option, found
+    for kind in tries:
+        found = []
+        for option, fields in kind:
+            with suppress(ConfigError):  # a combination that does not exist
+                found.append((option, dataclasses.replace(cfg, **fields)))
+        if found:
+            yield found
 
 
 def largest(info: BoardInfo, cfg: ChipConfig) -> ChipConfig | None:
@@ -201,8 +198,12 @@ def largest(info: BoardInfo, cfg: ChipConfig) -> ChipConfig | None:
 
 
 def advice(fit: Fit) -> list[str]:
-    """Single changes after which the chip fits, as options of the command line."""
-    found = [option for option, cfg in changes(fit.cfg) if estimate(fit.info, cfg).ok]
+    """Single changes after which the chip fits, as options of the command line, each as mild as can be."""
+    found = [
+        next(option for option, cfg in kind if estimate(fit.info, cfg).ok)
+        for kind in changes(fit.cfg)
+        if estimate(fit.info, kind[-1][1]).ok
+    ]
     smaller = largest(fit.info, fit.cfg)
     if smaller is not None:
         found.append(f"--layers {','.join(map(str, smaller.layers))} (the largest hidden layers that fit)")
@@ -277,12 +278,12 @@ def calibrate(families: Sequence[str], say: Callable[[str], None] = print) -> No
 
 def fitted(info: BoardInfo, points: Sequence[dict[str, Any]]) -> np.ndarray:
     """Weights from measured points, as :func:`calibrate` keeps them."""
-    features, cells = [], []
+    features, measured = [], []
     for point in points:
         found, places, products = _measure(info, ChipConfig.from_dict(point["config"]))
         features.append(_features(found, places, soft=products > info.multipliers))
-        cells.append(point["used"]["logic cells"])
-    return solve(np.array(features), np.array(cells, dtype=float))
+        measured.append(point["used"]["logic cells"])
+    return solve(np.array(features), np.array(measured, dtype=float))
 
 
 SHAPES = (
@@ -297,15 +298,22 @@ SHAPES = (
 """Networks of the table in docs/boards.md."""
 
 
+def heading() -> str:
+    """First line of the table."""
+    return f"| network | {' | '.join(info.title for info in registry().values())} |"
+
+
+def row(layers: tuple[int, ...]) -> str:
+    """Line of the table for one network: whether it fits each board with the board's own options."""
+    found = [estimate(info, info.config(layers=layers)) for info in registry().values()]
+    marks = (("yes" if fit.ok else "no") if fit.certain else "close" for fit in found)
+    return f"| {'-'.join(map(str, layers))} | {' | '.join(marks)} |"
+
+
 def table() -> str:
-    """Which of `SHAPES` fit which board, with the board's own options, as Markdown."""
-    boards = list(registry().values())
-    lines = [f"| network | {' | '.join(info.title for info in boards)} |", "|---" * (len(boards) + 1) + "|"]
-    for layers in SHAPES:
-        cells = [estimate(info, info.config(layers=layers)) for info in boards]
-        marks = [("yes" if fit.ok else "no") if fit.certain else "close" for fit in cells]
-        lines.append(f"| {'-'.join(map(str, layers))} | {' | '.join(marks)} |")
-    return "\n".join(lines)
+    """Which of `SHAPES` fit which board, as Markdown."""
+    line = "|---" * (len(registry()) + 1) + "|"
+    return "\n".join([heading(), line, *map(row, SHAPES)])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

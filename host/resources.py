@@ -12,8 +12,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from typing import Any
 
+from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable, Instance, Module, Shape
+from amaranth.lib.memory import Memory as HardwareMemory
+
+from rtl.board import Board
 from rtl.config import ChipConfig
 
 BLOCK, SINGLE_PORT, LUT_RAM, FLIP_FLOPS = "block RAM", "single-port RAM", "LUT RAM", "flip-flops"
@@ -28,7 +33,7 @@ class Memory:
     depth: int
     width: int
     enables: tuple[int, ...]
-    """Widths of the neighbouring bits that share a write enable."""
+    """Widths of the groups of bits that share a write enable."""
 
     @property
     def bits(self) -> int:
@@ -97,8 +102,8 @@ RAMS: dict[str, tuple[Ram, ...]] = {
 }
 """By family. The first two are Yosys's own tables; what Vivado does with the third is only near to this."""
 
-_EMULATION = 8
-"""What Yosys adds to the cost of a primitive for a port of its own to read and for reading what is just written."""
+_READ_PORT = 2
+"""What Yosys adds to the cost of a primitive for a port of its own to read."""
 
 _DSP = {"ice40": (16, 16, 11), "ecp5": (18, 18, 11), "series7": (25, 18, 11)}
 """Widths of the factors of a multiplier, and of the narrowest product that is worth one."""
@@ -124,8 +129,8 @@ def place(memory: Memory, family: str, *, single_port: bool = False) -> Place:
         if (ram.kind == SINGLE_PORT) != single_port:
             continue
         cost, number = _layout(memory, ram)
-        if cost + _EMULATION < best:
-            best, kind, count = cost + _EMULATION, ram.kind, number
+        if cost + _READ_PORT < best:
+            best, kind, count = cost + _READ_PORT, ram.kind, number
     return Place(memory, kind, count)
 
 
@@ -141,100 +146,85 @@ def multipliers(inventory: Inventory, family: str) -> int:
 
 # ---- reading the netlist --------------------------------------------------------------------------------------------
 
-_ASSIGN = re.compile(r"assign (\S+)(?: \[(\d+)(?::(\d+))?\])? ")
-_SLICE = re.compile(r"(\\\S+|\$\S+)(?: \[(\d+)(?::(\d+))?\])?|\d+'[01x-]+")
+_ASSIGN = re.compile(r"assign \S+(?: \[(\d+)(?::(\d+))?\])? ")
+_CONSTANT = re.compile(r"\d+'[01x-]+")
 _KINDS = {
     "arithmetic": ("$add", "$sub", "$neg"),
     "comparison": ("$lt", "$le", "$gt", "$ge", "$eq", "$ne"),
     "choice": ("$mux",),
     "logic": ("$and", "$or", "$xor", "$not", "$reduce_or", "$reduce_and", "$reduce_xor", "$reduce_bool"),
     "shift": ("$shl", "$shr", "$sshr", "$sshl", "$shift", "$shiftx"),
-    "register": ("$dff", "$dffe", "$sdff", "$sdffe"),
+    "register": ("$dff",),
 }
 _KIND = {cell: kind for kind, cells in _KINDS.items() for cell in cells}
 
 
-def _enables(text: str, width: int) -> tuple[int, ...]:
-    """Lengths of the runs of equal bits in the text of a signal, highest bit first."""
-    bits: list[object] = []
-    for name, high, low in _SLICE.findall(text):
-        if high:
-            bits += [(name, bit) for bit in range(int(high), int(low or high) - 1, -1)]
-        else:
-            bits.append(name)
-    if len(bits) != width:  # one signal as wide as the memory
-        return (1,) * width
-    runs = [1]
-    for before, bit in pairwise(bits):
-        if bit == before:
-            runs[-1] += 1
-        else:
-            runs.append(1)
-    return tuple(reversed(runs))
+class _Shapes:
+    """A platform on which a memory is a cell with its shape, so that nothing grows with its depth."""
+
+    def get_memory(self, memory: HardwareMemory) -> Module:
+        m = Module()
+        ports: dict[str, Any] = {}
+        for number, reading in enumerate(memory.read_ports):
+            ports |= {f"i_read_address{number}": reading.addr, f"o_read_data{number}": reading.data}
+        (write,) = memory.write_ports
+        m.submodules.cell = Instance(
+            "memory",
+            p_DEPTH=memory.depth,
+            p_WIDTH=Shape.cast(memory.shape).width,
+            p_ENABLES=len(write.en),
+            i_address=write.addr,
+            i_data=write.data,
+            i_enable=write.en,
+            **ports,
+        )
+        return m
 
 
 def _cells(text: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Module, type and attributes of every cell; bits chosen in a process come as a cell of type ``process``."""
-    module, kind, values = "", "", dict[str, str]()
-    depth = 0
-    for raw in text.splitlines():
-        line = raw.strip()
+    """Module, type and attributes of every cell of a netlist; bits chosen in a process come as type ``process``."""
+    module, kind, values, depth = "", "", dict[str, str](), 0
+    for line in map(str.strip, text.splitlines()):
         if line.startswith("module "):
             module = line.split("\\", 1)[1]
-        elif line.startswith("memory "):
-            words = line.split()
-            yield module, "memory", {words[at]: words[at + 1] for at in (1, 3)} | {"name": words[-1]}
         elif line.startswith("cell "):
             kind, values = line.split()[1], {}
-        elif line.startswith(("parameter ", "connect ")) and kind:
-            _, key, value = line.split(" ", 2)
-            values[key.lstrip("\\")] = value.removeprefix("signed ")
+        elif kind and line.startswith(("parameter ", "connect ")):
+            key, value = line.split(" ", 1)[1].removeprefix("signed ").split(" ", 1)
+            values[key.lstrip("\\")] = value
         elif line.startswith("switch "):
             depth += 1
-        elif line.startswith("assign ") and depth and (found := _ASSIGN.match(line)):
-            _, high, low = found.groups()
+        elif depth and (assigned := _ASSIGN.match(line)):
+            high, low = assigned.groups()
             yield module, "process", {"WIDTH": str(int(high) - int(low or high) + 1 if high else 1)}
         elif line == "end":
             if kind:
                 yield module, kind, values
                 kind = ""
             elif depth:
-                depth -= line == "end"
-    return
+                depth -= 1
 
 
-def read(text: str) -> Inventory:
-    """Inventory of a netlist in RTLIL."""
-    shapes: dict[tuple[str, str], tuple[int, int]] = {}
-    enables: dict[tuple[str, str], tuple[int, ...]] = {}
-    products, operators = [], Counter[str]()
+def read(design: Elaboratable) -> Inventory:
+    """Inventory of a design."""
+    text = rtlil.convert(design, name="top", platform=_Shapes(), emit_src=False)
+    memories, products, operators = [], [], Counter[str]()
     for module, kind, values in _cells(text):
-        if kind == "memory":
-            shapes[module, values["name"].lstrip("\\")] = int(values["size"]), int(values["width"])
-        elif kind == "$memwr_v2":
-            name = values["MEMID"].strip('"').lstrip("\\")
-            enables[module, name] = _enables(values["EN"], int(values["WIDTH"]))
+        if kind == "\\memory":
+            depth, width, enables = (int(values[name]) for name in ("DEPTH", "WIDTH", "ENABLES"))
+            memories.append(Memory(module.removeprefix("top."), depth, width, (width // enables,) * enables))
         elif kind == "$mul":
-            variable = all(not re.fullmatch(r"\d+'[01x-]+", values[factor]) for factor in "AB")
-            if variable:
+            if not any(_CONSTANT.fullmatch(values[factor]) for factor in "AB"):
                 products.append(Multiplier(*(int(values[f"{port}_WIDTH"]) for port in "ABY")))
         elif kind == "process":
             operators["choice"] += int(values["WIDTH"])
         elif kind in _KIND:
-            width = max(int(values.get(key, 0)) for key in ("A_WIDTH", "Y_WIDTH", "WIDTH"))
+            width = max(int(values.get(name, 0)) for name in ("A_WIDTH", "Y_WIDTH", "WIDTH"))
             operators[_KIND[kind]] += width * (int(values["B_WIDTH"]) if _KIND[kind] == "shift" else 1)
-    memories = tuple(
-        Memory(f"{module}.{name}", depth, width, enables.get((module, name), (width,)))
-        for (module, name), (depth, width) in shapes.items()
-    )
-    return Inventory(memories, tuple(products), dict(operators))
+    return Inventory(tuple(memories), tuple(products), dict(operators))
 
 
 @lru_cache(maxsize=64)
 def inventory(cfg: ChipConfig, clock_hz: int, baud: int) -> Inventory:
     """Inventory of the chip `cfg` with its serial bridge, as it stands on a board."""
-    from amaranth.back import rtlil
-
-    from rtl.board import Board
-
-    return read(rtlil.convert(Board(cfg, clock_hz, baud), name="board", emit_src=False))
+    return read(Board(cfg, clock_hz, baud))

@@ -43,7 +43,7 @@ class BoardInfo:
     leds: tuple[int, int, int]
     """Numbers of the ``led`` resources that show alive, working and damaged."""
     clock: Callable[[int], Any]
-    """From a wanted frequency in Hz the clock generator: an elaboratable with the frequency that it reaches as `hz`."""
+    """From a wanted frequency in Hz the clock generator, one of `rtl.boards._clocks`."""
     loaders: tuple[str, ...]
     """Commands that load the bitstream, ``{file}`` for it."""
     single_port_rams: int = 0

@@ -1,7 +1,7 @@
 """Clock generators: the chip's clock from the oscillator of a board, directly or through the PLL of its family.
 
-All of them have the frequency that they reach as `hz` and raise :class:`rtl.boards.BoardError` for one out of reach.
-Those with `drives` drive clock and reset of the domain ``sync``, which their parent defines.
+All of them have the frequency that they reach as `hz`, raise :class:`rtl.boards.BoardError` for one out of reach, and
+add the domain ``sync`` and what drives it to the module of the top.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from amaranth.hdl import C, ClockDomain, ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
+from amaranth.hdl import C, ClockDomain, ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
@@ -25,26 +25,22 @@ def _nearest(wanted: int, settings: Iterable[tuple[float, tuple[int, ...]]], low
     return min(settings, key=lambda setting: (abs(setting[0] - wanted), setting[1]))
 
 
-class Oscillator(Elaboratable):
+class Oscillator:
     """The clock domain that the platform itself makes from the oscillator."""
-
-    drives = False
 
     def __init__(self, oscillator_hz: int) -> None:
         self.hz = oscillator_hz
 
-    def elaborate(self, platform: Any) -> Module:
-        return Module()
+    def add(self, m: Module, platform: Any) -> None:
+        """Nothing: the platform adds a domain that is missing."""
 
 
-class Ice40Pll(Elaboratable):
+class Ice40Pll:
     """``SB_PLL40_PAD`` on the pin of the oscillator (10 to 17 MHz), in its simple mode.
 
     Block RAMs read as zero for some microseconds after configuration, hence the reset of 15 us, like that of Amaranth's
     platform where there is no PLL.
     """
-
-    drives = True
 
     def __init__(self, oscillator_hz: int, wanted_hz: int) -> None:
         settings = (
@@ -56,8 +52,7 @@ class Ice40Pll(Elaboratable):
         hz, (self.divf, self.divq) = _nearest(wanted_hz, settings, 16e6, 275e6)
         self.hz = round(hz)
 
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
+    def add(self, m: Module, platform: Any) -> None:
         clock, locked = Signal(name="clock"), Signal(name="locked")
         m.submodules.pll = Instance(
             "SB_PLL40_PAD",
@@ -75,17 +70,15 @@ class Ice40Pll(Elaboratable):
         platform.add_clock_constraint(clock, self.hz)
         last = round(15e-6 * self.hz)
         count, ready = Signal(range(last + 1), name="count"), Signal(name="ready")
-        m.domains.waiting = ClockDomain(reset_less=True, local=True)
+        m.domains.waiting = ClockDomain(reset_less=True)
+        m.domains.sync = ClockDomain()
         m.d.comb += [ClockSignal("waiting").eq(clock), ClockSignal("sync").eq(clock), ResetSignal("sync").eq(~ready)]
         with m.If(locked & ~ready):
             m.d.waiting += [count.eq(count + 1), ready.eq(count == last)]
-        return m
 
 
-class Ecp5Pll(Elaboratable):
+class Ecp5Pll:
     """``EHXPLLL`` with its first output, which is also its feedback."""
-
-    drives = True
 
     def __init__(self, oscillator_hz: int, wanted_hz: int) -> None:
         settings = (
@@ -99,8 +92,7 @@ class Ecp5Pll(Elaboratable):
         self.output = int(600e6 // hz) or 1  # the oscillator inside runs at this many times the output: 400 to 800 MHz
         self.oscillator_hz = oscillator_hz
 
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
+    def add(self, m: Module, platform: Any) -> None:
         clock, locked = Signal(name="clock"), Signal(name="locked")
         m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
         m.submodules.pll = Instance(
@@ -132,15 +124,13 @@ class Ecp5Pll(Elaboratable):
             o_LOCK=locked,
         )
         platform.add_clock_constraint(clock, self.hz)
+        m.domains.sync = ClockDomain()
         m.d.comb += ClockSignal("sync").eq(clock)
         m.submodules.reset = ResetSynchronizer(~locked)
-        return m
 
 
-class Series7Pll(Elaboratable):
+class Series7Pll:
     """``PLLE2_BASE`` and a global buffer; a board's reset button resets the chip as a whole."""
-
-    drives = True
 
     def __init__(self, oscillator_hz: int, wanted_hz: int) -> None:
         settings = (
@@ -153,8 +143,7 @@ class Series7Pll(Elaboratable):
         self.hz = round(hz)
         self.oscillator_hz = oscillator_hz
 
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
+    def add(self, m: Module, platform: Any) -> None:
         made, feedback, locked = Signal(name="made"), Signal(name="feedback"), Signal(name="locked")
         m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
         m.submodules.button = button = io.Buffer("i", platform.request(platform.default_rst, dir="-"))
@@ -172,6 +161,6 @@ class Series7Pll(Elaboratable):
             o_CLKOUT0=made,
             o_LOCKED=locked,
         )
+        m.domains.sync = ClockDomain()
         m.submodules.buffer = Instance("BUFG", i_I=made, o_O=ClockSignal("sync"))
         m.submodules.reset = ResetSynchronizer(~locked | button.i)
-        return m

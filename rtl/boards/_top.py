@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import ClockDomain, Elaboratable, Module
+from amaranth.build import Subsignal
+from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import io
 
 from rtl.board import Board
@@ -13,19 +14,17 @@ from rtl.config import ChipConfig
 
 
 class Top(Elaboratable):
-    """Chip `cfg` on the board `info`, as near to `clock_hz` as its clock generator comes; the line has `baud`."""
+    """Chip `cfg` on the board `info` with the clock generator `clock`; the line has `baud`."""
 
-    def __init__(self, info: BoardInfo, cfg: ChipConfig, clock_hz: int, baud: int) -> None:
-        self.info, self.cfg, self.baud = info, cfg, baud
-        self.clock = info.clock(clock_hz)
+    def __init__(self, info: BoardInfo, cfg: ChipConfig, clock: Any, baud: int) -> None:
+        self.info, self.cfg, self.clock, self.baud = info, cfg, clock, baud
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        if self.clock.drives:
-            m.domains.sync = ClockDomain()
-        m.submodules.clock = self.clock
+        self.clock.add(m, platform)
         m.submodules.board = board = Board(self.cfg, self.clock.hz, self.baud)
-        uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-"})
+        wires = {wire.name: "-" for wire in platform.lookup("uart", 0).ios if isinstance(wire, Subsignal)}
+        uart = platform.request("uart", 0, dir=wires)
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
         m.submodules.tx = tx = io.Buffer("o", uart.tx)
         m.d.comb += [board.rx.eq(rx.i), tx.o.eq(board.tx)]

