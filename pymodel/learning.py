@@ -26,7 +26,7 @@ C_VISIT = 1
 """Per layer that the backward pass visits."""
 C_CLOSED = 2
 """Per word of the layer below without an open gate."""
-C_OPEN = 5
+C_OPEN = 6
 """Per word with one, besides its gates and groups."""
 C_SPIKES = 2
 """Per word that gets a gradient spike, and group of its neurons."""

@@ -89,36 +89,41 @@ class Executor(wiring.Component):
         m.d.sync += cursor.eq(self.fetch)
         following = (cursor + 1)[: len(cursor)]
 
-        # ---- is this range of addresses there, and may it be used? ------------------------------------------------
-        target, count, one_register = Signal(32), Signal(32), Signal()
+        # ---- are these addresses there, and may they be used? -----------------------------------------------------
+        count, checked = Signal(32), Signal(32)
         writing = opcode != Opcode.READ
+
+        def look_up(target: Value, name: str) -> tuple[Signal, Signal, Signal]:
+            """Whether there is a region of this address, whether it may be used so, and its depth."""
+            exists, allowed = Signal(name=f"{name}_exists"), Signal(name=f"{name}_allowed")
+            depth = Signal(range(deepest + 1), name=f"{name}_depth")
+            with m.Switch(target[REGION_SHIFT:]):
+                for info in self.regions.values():
+                    with m.Case(info.region):
+                        m.d.comb += [
+                            exists.eq(1),
+                            allowed.eq(Mux(writing, int(info.writable), int(info.readable))),
+                            depth.eq(info.depth),
+                        ]
+            return exists, allowed, depth
+
+        # `count` words from the frame's address on. Past a region's end there is less than nothing left.
         verdict = Signal(Status)
-        offset, region = target[:REGION_SHIFT], target[REGION_SHIFT:]
-        m.d.comb += self.probe.eq(offset)
-        exists, allowed, depth = (
-            Signal(),
-            Signal(),
-            Signal(range(max(info.depth for info in self.regions.values()) + 1)),
-        )
-        with m.Switch(region):
-            for info in self.regions.values():
-                with m.Case(info.region):
-                    m.d.comb += [
-                        exists.eq(1),
-                        allowed.eq(Mux(writing, int(info.writable), int(info.readable))),
-                        depth.eq(info.depth),
-                    ]
-        register = one_register & (region == Region.REGISTERS)
-        with m.If(
-            ~exists | (count > depth - offset)
-        ):  # of signed numbers: offsets past the end leave less than nothing
+        exists, allowed, depth = look_up(address, "range")
+        with m.If(~exists | (count > depth - address[:REGION_SHIFT])):
             m.d.comb += verdict.eq(Status.BAD_ADDRESS)
         with m.Elif(~allowed):
             m.d.comb += verdict.eq(Status.DENIED)
-        with m.Elif(register & ~self.known):
-            m.d.comb += verdict.eq(Status.BAD_ADDRESS)
-        with m.Elif(register & self.readonly):
-            m.d.comb += verdict.eq(Status.DENIED)
+
+        # A single word, in a cycle of its own.
+        verdict_one = Signal(Status)
+        exists, allowed, depth = look_up(checked, "single")
+        register = checked[REGION_SHIFT:] == Region.REGISTERS
+        m.d.comb += self.probe.eq(checked)
+        with m.If(~exists | (checked[:REGION_SHIFT] >= depth) | (register & ~self.known)):
+            m.d.comb += verdict_one.eq(Status.BAD_ADDRESS)
+        with m.Elif(~allowed | (register & self.readonly)):
+            m.d.comb += verdict_one.eq(Status.DENIED)
 
         # ---- memories -----------------------------------------------------------------------------------------------
         store = Signal()
@@ -184,7 +189,7 @@ class Executor(wiring.Component):
                 m.next = "DECIDE"
 
             with m.State("DECIDE"):
-                m.d.comb += [target.eq(address), count.eq(length)]
+                m.d.comb += count.eq(length)
                 m.d.sync += put(address)
                 m.next = "ANSWER"
                 with m.Switch(opcode):
@@ -202,7 +207,7 @@ class Executor(wiring.Component):
                             m.d.sync += status.eq(verdict)
                         with m.Elif(length != 0):
                             m.next = "WRITE"
-                            with m.If(region == Region.REGISTERS):
+                            with m.If(address[REGION_SHIFT:] == Region.REGISTERS):
                                 m.next = "CHECK"
                     with m.Case(Opcode.SCATTER):
                         with m.If(length[0]):
@@ -237,17 +242,18 @@ class Executor(wiring.Component):
             with m.State("CHECK"):
                 scatter = opcode == Opcode.SCATTER
                 m.d.comb += [
-                    target.eq(Mux(scatter, word, whole_place)),
-                    count.eq(1),
-                    one_register.eq(1),
+                    checked.eq(Mux(scatter, word, whole_place)),
                     self.fetch.eq(cursor + 2),
                 ]
                 m.d.sync += [place.offset.eq(place.offset + 1), left.eq(left - Mux(scatter, 2, 1))]
-                with m.If(verdict != Status.OK):
-                    m.d.sync += status.eq(verdict)
-                    m.next = "ANSWER"
-                with m.Elif(left == Mux(scatter, 2, 1)):
+                # What is fetched does not wait for the verdict: that would be the longest path of the chip.
+                checked_all = left == Mux(scatter, 2, 1)
+                with m.If(checked_all):
                     m.d.comb += self.fetch.eq(payload)
+                with m.If(verdict_one != Status.OK):
+                    m.d.sync += status.eq(verdict_one)
+                    m.next = "ANSWER"
+                with m.Elif(checked_all):
                     m.d.sync += [left.eq(length), *put(address)]
                     m.next = "WRITE"
                     with m.If(scatter):

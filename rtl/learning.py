@@ -141,7 +141,7 @@ class Learner(wiring.Component):
         source = Signal.like(self.source_index)
         rest, open_gates = Signal(lanes), Signal(lanes)
         index = Signal.like(self.source.index)
-        waiting = Signal(range(max(3, 2 * -(-lanes // 32))))
+        waiting = Signal(range(max(4, 2 * -(-lanes // 32))))
 
         m.d.comb += [
             gates_write.addr.eq(self.gates_address),
@@ -186,12 +186,16 @@ class Learner(wiring.Component):
         partial_shape = signed(cfg.weight_bits + ceil_log2(lanes + 1))
         error_shape = signed(cfg.weight_bits + ceil_log2(max(cfg.neuron_layers) + 1))
         errors = Signal(data.ArrayLayout(error_shape, lanes), reset_less=True)
+        quarter = data.ArrayLayout(signed(cfg.weight_bits + ceil_log2(lanes // 4 + 1)), 4)
+        quarters = Signal(quarter, reset_less=True)
         partial = Signal(partial_shape, reset_less=True)
         masks = Signal(item, reset_less=True)
-        asked, there, summed = Signal(), Signal(), Signal()
+        asked, there, masked, summed = Signal(), Signal(), Signal(), Signal()
         asked_lane = Signal(range(lanes))
-        there_lane, summed_lane = Signal.like(asked_lane), Signal.like(asked_lane)
-        m.d.sync += [asked.eq(0), there.eq(asked), summed.eq(there)]
+        there_lane, masked_lane, summed_lane = (
+            Signal.like(asked_lane, name=f"{name}_lane") for name in ("there", "masked", "summed")
+        )
+        m.d.sync += [asked.eq(0), there.eq(asked), masked.eq(there), summed.eq(masked)]
         with m.If(asked):
             m.d.comb += self.read.eq(1)
             m.d.sync += [masks.eq(target), there_lane.eq(asked_lane)]
@@ -200,7 +204,10 @@ class Learner(wiring.Component):
                 Mux(masks.positive[lane], self.words[lane], 0) - Mux(masks.negative[lane], self.words[lane], 0)
                 for lane in range(lanes)
             ]
-            m.d.sync += [partial.eq(_sum(terms)), summed_lane.eq(there_lane)]
+            m.d.sync += [quarters[part].eq(_sum(terms[part::4])) for part in range(4)]
+            m.d.sync += masked_lane.eq(there_lane)
+        with m.If(masked):
+            m.d.sync += [partial.eq(_sum(list(quarters))), summed_lane.eq(masked_lane)]
         with m.If(summed), m.Switch(summed_lane):
             for lane in range(lanes):
                 with m.Case(lane):
@@ -327,7 +334,7 @@ class Learner(wiring.Component):
                         m.next = "ENTRY"
             with m.State("DRAIN"):
                 m.d.sync += waiting.eq(waiting + 1)
-                with m.If(waiting == 2):
+                with m.If(waiting == 3):
                     m.next = "DRAW"
             with m.State("DRAW"):
                 rises, falls = Signal(neurons), Signal(neurons)

@@ -178,20 +178,22 @@ class NeuronUpdate(wiring.Component):
         depth = cfg.neuron_depth * groups
         states = data.ArrayLayout(signed(state), lanes)
 
-        # at[n]: whether a word was announced n cycles ago, which, and the group of its neurons. From the cycle that
-        # reads the state on, the groups of a word come one after the other.
+        # at[n]: whether a group was announced n cycles ago, its word, and which one of the word it is. The groups of a
+        # word come one after the other.
         update = Synapses.latency(cfg)
         final = update + self.STAGES - 1
-        at: list[tuple[Value, Value, Value]] = [(self.last, self.word, Const(0, 0))]
+        at: list[tuple[Value, Value, Value]] = [self._announced(m)]
         for stage in range(1, final + 1):
-            valid, word = Signal(name=f"valid{stage}"), Signal.like(self.word, name=f"word{stage}")
-            group = Signal(range(groups) if stage >= update - 1 else 0, name=f"group{stage}")
-            before = at[-1]
-            m.d.sync += [valid.eq(before[0]), word.eq(before[1]), group.eq(before[2])]
-            if groups > 1 and stage == update - 1:
-                with m.If(~before[0] & valid & (group != groups - 1)):
-                    m.d.sync += [valid.eq(1), word.eq(word), group.eq(group + 1)]
-            at.append((valid, word, group))
+            moved = (
+                Signal(name=f"valid{stage}"),
+                Signal.like(self.word, name=f"word{stage}"),
+                Signal(range(groups), name=f"group{stage}"),
+            )
+            m.d.sync += [now.eq(before) for now, before in zip(moved, at[-1], strict=True)]
+            at.append(moved)
+
+        # What decays take away is known a cycle before the sums, unless the die has its say in it.
+        decaying = update if cfg.die_tables else update - 1
 
         # Of a winner-take-all layer, the first pass makes membranes and the second one spikes.
         integrating: Value = Const(1)
@@ -249,8 +251,8 @@ class NeuronUpdate(wiring.Component):
             ]
             return read.data, new
 
-        old_currents, new_currents = state_memory("currents", states, update - 1, integrating)
-        old_membranes, new_membranes = state_memory("membranes", states, update - 1, Const(1))
+        old_currents, new_currents = state_memory("currents", states, decaying - 1, integrating)
+        old_membranes, new_membranes = state_memory("membranes", states, decaying - 1, Const(1))
         old_waits, new_waits = state_memory("waits", data.ArrayLayout(unsigned(8), lanes), final - 1, firing)
         old_readout, new_readout = state_memory("readouts", data.ArrayLayout(READOUT, lanes), final - 1, firing)
         m.d.comb += self.readout.eq(old_readout)
@@ -313,17 +315,28 @@ class NeuronUpdate(wiring.Component):
                 register("start_current", signed(state)),
                 register("start_membrane", signed(state)),
             )
+            left_current, left_membrane = (
+                register("left_current", signed(state + 2)),
+                register("left_membrane", signed(state + 2)),
+            )
+            old_membrane = register("old_membrane", signed(state))
             current = register("current", signed(max(drive_bits, state + 2) + 1))
             membrane, kept = register("membrane", signed(state)), register("kept", signed(state + 2))
-            with m.If(at[update][0]):
+            with m.If(at[decaying][0]):
                 m.d.comb += [
                     start_current.eq(Mux(self.first_step, 0, old_currents[lane])),
                     start_membrane.eq(Mux(self.first_step & integrating, 0, old_membranes[lane])),
                 ]
+                m.d["comb" if decaying == update else "sync"] += [
+                    left_current.eq(start_current - decay(start_current, k.decay_syn)),
+                    left_membrane.eq(start_membrane - decay(start_membrane, decays[lane])),
+                    old_membrane.eq(start_membrane),
+                ]
+            with m.If(at[update][0]):
                 m.d.sync += [
-                    current.eq(start_current - decay(start_current, k.decay_syn) + drive[lane]),
-                    membrane.eq(start_membrane),
-                    kept.eq(start_membrane - decay(start_membrane, decays[lane])),
+                    current.eq(left_current + drive[lane]),
+                    membrane.eq(old_membrane),
+                    kept.eq(left_membrane),
                 ]
 
             # Cycle 2: new current and membrane.
@@ -406,6 +419,18 @@ class NeuronUpdate(wiring.Component):
                 self.trace.gates.eq(self.gates),
             ]
         return m
+
+    def _announced(self, m: Module) -> tuple[Value, Value, Value]:
+        """Groups of a word that is announced: the first one at once, then one a cycle."""
+        groups = self.cfg.neuron_groups
+        if groups == 1:
+            return self.last, self.word, Const(0, 0)
+        following, word = Signal(range(groups)), Signal.like(self.word)
+        with m.If(self.last):
+            m.d.sync += [following.eq(1), word.eq(self.word)]
+        with m.Elif(following != 0):
+            m.d.sync += following.eq(following + 1)
+        return self.last | (following != 0), Mux(self.last, self.word, word), Mux(self.last, 0, following)
 
     def _sums(self, m: Module, now: tuple[Value, Value, Value]) -> data.View:
         """Sums of the group that is updated: those of the first one are there, those of the others are kept."""

@@ -567,7 +567,7 @@ class ReferenceChip:
                         r = numbers[j - v] & mask
                         g[layer - 1][j] = (error > r) - (-error > r)
                     hit = any(g[layer - 1][j] for j in neurons)
-                    cycles += 5 + groups + n_words * (1 + len(neurons)) + 2 * groups * hit
+                    cycles += 6 + groups + n_words * (1 + len(neurons)) + 2 * groups * hit
             if self.register("LEARN_ENABLE") >> layer & 1:
                 if not sources[layer]:
                     cycles += 1
