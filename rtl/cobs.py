@@ -20,9 +20,10 @@ BYTE = data.StructLayout({"data": 8, "last": 1})
 class CobsDecoder(wiring.Component):
     """Bytes of packets out of encoded bytes, in the same cycle.
 
-    `begun` is high within a packet, from the cycle after its first code to that of its 0. `end` is high in the cycle of the 0 that ends a packet, and `bad` with it if that came in the middle of the
-    encoding, if a code was above 127, or if `broken`, the news of a byte that got lost, was high since the last 0.
-    Zeros with nothing between them are no packets.
+    `begun` is high within a packet, from the cycle after its first code to that of its 0. `end` is high in the cycle of
+    the 0 that ends a packet, and `bad` with it if that came in the middle of the encoding, if a code was above 127, or
+    if `broken`, the news of a byte that got lost, was high since the last 0. Zeros with nothing between them are no
+    packets.
     """
 
     def __init__(self) -> None:

@@ -209,7 +209,8 @@ class Inbox(wiring.Component):
     The bytes come as from a `PacketReceiver`; `accept` keeps the packet if it is the one `expected` and there was room
     from its first byte on, `gap` then says that an earlier one is missing instead. `drained` counts the packets whose
     words have been taken, `moved` tells that it does. `hello` writes payload where no packet is, and `number` reads its
-    byte `number_index` a cycle later, as long as `hold` keeps words back.
+    byte `number_index` a cycle later, as long as `hold` keeps words back. During `wait` no packet's words are begun, so
+    that a `drained` that is read at the end of it does not count packets that an `expected` read before did not.
     """
 
     def __init__(self, ring_bytes: int) -> None:
@@ -228,6 +229,7 @@ class Inbox(wiring.Component):
                 "expected": Out(8),
                 "drained": Out(8),
                 "moved": Out(1),
+                "wait": In(1),
                 "hold": In(1),
                 "number_index": In(3),
                 "number": Out(8),
@@ -278,7 +280,7 @@ class Inbox(wiring.Component):
                 m.d.comb += read.addr.eq(_length_place(first))
                 with m.If(self.hold):
                     m.d.comb += read.addr.eq(_hello_place(self.number_index, self.slot_bits))
-                with m.Elif((first != end) | full):
+                with m.Elif(((first != end) | full) & ~self.wait):
                     m.next = "READ"
             with m.State("READ"):
                 with m.If(place == 0):
@@ -430,8 +432,9 @@ class Outbox(wiring.Component):
 class PacketSender(wiring.Component):
     """Puts packets together, one at a time: a greeting if `greet`, words if there are any, an empty one to `answer`.
 
-    `hold` is high while it works on one. `reported` is high in the cycle in which the flags are read and `greeted` or
-    `sent` when the packet is complete. `payload` and `number` are read as `Outbox` and `Inbox` say.
+    `hold` is high while it works on one, `heading` while on its header. `reported` is high in the cycle in which the
+    flags are read and `greeted` or `sent` when the packet is complete. `payload` and `number` are read as `Outbox` and
+    `Inbox` say.
     """
 
     def __init__(self, clock_hz: int, ring_bytes: int) -> None:
@@ -448,6 +451,7 @@ class PacketSender(wiring.Component):
                 "expected": In(8),
                 "drained": In(8),
                 "fetch": Out(1),
+                "heading": Out(1),
                 "place": Out(6),
                 "payload": In(8),
                 "number": In(8),
@@ -476,6 +480,7 @@ class PacketSender(wiring.Component):
             done.eq(check & quad_done),
             self.place.eq(place),
             self.fetch.eq(payload),
+            self.heading.eq(header),
             self.sent.eq(done & has_words),
             self.greeted.eq(done & self.greet),
             self.body.valid.eq(crc.done),
@@ -618,6 +623,7 @@ class PacketBridge(wiring.Component):
             inbox.hello.eq(receiver.flags.hello),
             inbox.accept.eq(good & receiver.flags.data),
             inbox.length.eq(receiver.length),
+            inbox.wait.eq(sender.heading),
             inbox.hold.eq(greet),
             inbox.number_index.eq(sender.place[:2]),
             outbox.words.valid.eq(self.from_chip.valid & ~self.chip_reset),

@@ -264,8 +264,8 @@ def test_both_streams_arrive_exactly_once_over_a_bad_line(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_both_streams_arrive_when_every_second_packet_is_damaged() -> None:
-    exchange(frames(8, 30, 20), frames(9, 30, 20), often=0.02, seed=9, cycles=1_000_000)
+def test_both_streams_arrive_when_most_long_packets_are_damaged() -> None:
+    exchange(frames(8, 8, 20), frames(9, 8, 20), often=0.02, seed=9, cycles=1_000_000)
 
 
 def single(count: int) -> list[Words]:
