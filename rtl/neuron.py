@@ -220,8 +220,8 @@ class NeuronUpdate(wiring.Component):
             self._distorted_parameters(m, at, integrating, address, thresholds, theta, decays, noise)
         else:
             m.d.comb += [
-                thresholds.address.eq(address(final - 1)),
-                thresholds.enable.eq(at[final - 1][0]),
+                thresholds.address.eq(address(final - 2)),
+                thresholds.enable.eq(at[final - 2][0]),
                 theta.eq(thresholds.data),
             ]
             for lane in range(lanes):
@@ -229,11 +229,16 @@ class NeuronUpdate(wiring.Component):
         if cfg.distorts_synapses:
             self._distorted_biases(m, at, address, biases, drive)
         else:
-            m.d.comb += [biases.address.eq(address(update - 1)), biases.enable.eq(at[update - 1][0])]
+            m.d.comb += [biases.address.eq(address(decaying - 1)), biases.enable.eq(at[decaying - 1][0])]
             sums = self._sums(m, at[update])
             for lane in range(lanes):
+                bias: Value = biases.data[lane]
+                if decaying < update:
+                    bias, loaded = Signal(signed(BIAS_BITS), name=f"bias{lane}", reset_less=True), bias
+                    with m.If(at[decaying][0]):
+                        m.d.sync += bias.eq(loaded)
                 with m.If(at[update][0]):
-                    m.d.comb += drive[lane].eq((sums[lane] + biases.data[lane]) << k.shift)
+                    m.d.comb += drive[lane].eq((sums[lane] + bias) << k.shift)
 
         # ---- state ----------------------------------------------------------------------------------------------
         def state_memory(name: str, layout: data.ArrayLayout, read_stage: int, written: Value) -> tuple[Signal, Signal]:
@@ -253,8 +258,8 @@ class NeuronUpdate(wiring.Component):
 
         old_currents, new_currents = state_memory("currents", states, decaying - 1, integrating)
         old_membranes, new_membranes = state_memory("membranes", states, decaying - 1, Const(1))
-        old_waits, new_waits = state_memory("waits", data.ArrayLayout(unsigned(8), lanes), final - 1, firing)
-        old_readout, new_readout = state_memory("readouts", data.ArrayLayout(READOUT, lanes), final - 1, firing)
+        old_waits, new_waits = state_memory("waits", data.ArrayLayout(unsigned(8), lanes), final - 2, firing)
+        old_readout, new_readout = state_memory("readouts", data.ArrayLayout(READOUT, lanes), final - 2, firing)
         m.d.comb += self.readout.eq(old_readout)
 
         # Summed potentials exist for the last layer only.
@@ -310,16 +315,16 @@ class NeuronUpdate(wiring.Component):
             def register(name: str, shape: object, lane: int = lane) -> Signal:
                 return Signal(shape, name=f"{name}{lane}", reset_less=True)
 
-            # Cycle 1: what decays take away, and what comes in.
+            # What decays take away; in cycle 1 it leaves, and the sums come in.
             start_current, start_membrane = (
                 register("start_current", signed(state)),
                 register("start_membrane", signed(state)),
             )
-            left_current, left_membrane = (
-                register("left_current", signed(state + 2)),
-                register("left_membrane", signed(state + 2)),
+            old_current, old_membrane = register("old_current", signed(state)), register("old_membrane", signed(state))
+            taken_current, taken_membrane = (
+                register("taken_current", signed(state + 1)),
+                register("taken_membrane", signed(state + 1)),
             )
-            old_membrane = register("old_membrane", signed(state))
             current = register("current", signed(max(drive_bits, state + 2) + 1))
             membrane, kept = register("membrane", signed(state)), register("kept", signed(state + 2))
             with m.If(at[decaying][0]):
@@ -328,45 +333,54 @@ class NeuronUpdate(wiring.Component):
                     start_membrane.eq(Mux(self.first_step & integrating, 0, old_membranes[lane])),
                 ]
                 m.d["comb" if decaying == update else "sync"] += [
-                    left_current.eq(start_current - decay(start_current, k.decay_syn)),
-                    left_membrane.eq(start_membrane - decay(start_membrane, decays[lane])),
+                    old_current.eq(start_current),
                     old_membrane.eq(start_membrane),
+                    taken_current.eq(decay(start_current, k.decay_syn)),
+                    taken_membrane.eq(decay(start_membrane, decays[lane])),
                 ]
             with m.If(at[update][0]):
                 m.d.sync += [
-                    current.eq(left_current + drive[lane]),
+                    current.eq(old_current - taken_current + drive[lane]),
                     membrane.eq(old_membrane),
-                    kept.eq(left_membrane),
+                    kept.eq(old_membrane - taken_membrane),
                 ]
 
-            # Cycle 2: new current and membrane.
+            # Cycle 2: new current and membrane, and what the membrane will be compared with.
             clipped = register("clipped", signed(state))
             new_current, potential = register("new_current", signed(state)), register("potential", signed(state))
             before = register("before", signed(state))
+            bar = register("bar", signed(max(state, DRAW_BITS + 1) + 1 if cfg.learning else state))
+            gate_centre = register("gate_centre", signed(state + 1))
+            wait, count, first = (
+                register(name, unsigned(bits)) for name, bits in (("wait", 8), ("count", 16), ("first", 16))
+            )
+            readout = old_readout[lane]
             with m.If(at[update + 1][0]):
                 m.d.comb += clipped.eq(saturate(m, current, state))
                 m.d.sync += [
                     new_current.eq(clipped),
                     before.eq(membrane),
+                    gate_centre.eq(Mux(k.gate_at_threshold, theta[lane], 0) + k.centre),
+                    wait.eq(Mux(self.first_step, 0, old_waits[lane])),
+                    count.eq(Mux(self.first_step, 0, readout.count)),
+                    first.eq(Mux(self.first_step, NEVER, readout.first)),
                 ]
                 moved = saturate(m, kept + clipped + noise[lane], state)
                 m.d.sync += potential.eq(Mux(self.award, membrane, moved) if cfg.learning else moved)
+                bar_value: Value = theta[lane]
                 if cfg.learning:
-                    chance = register("chance", signed(DRAW_BITS + 1))
-                    m.d.sync += chance.eq(Mux(stochastic, self.group_chances[lane] & mask, -1))
+                    chance = Mux(stochastic, (self.group_chances[lane] & mask) + 1, 0)
+                    bar_value = theta[lane] + chance
+                m.d.sync += bar.eq(bar_value)
 
             # Cycle 3: gate, spike, reset.
-            readout, wait = old_readout[lane], register("wait", unsigned(8))
-            count = register("count", unsigned(16))
             blocked, fire = register("blocked", 1), register("fire", 1)
             distance = register("distance", signed(state + 2))
             after = new_membranes[lane]
             with m.If(at[final][0]):
                 m.d.comb += [
-                    wait.eq(Mux(self.first_step, 0, old_waits[lane])),
-                    count.eq(Mux(self.first_step, 0, readout.count)),
                     blocked.eq((wait != 0) | (k.fire_once & (count != 0))),
-                    distance.eq(potential - Mux(k.gate_at_threshold, theta[lane], 0) - k.centre),
+                    distance.eq(potential - gate_centre),
                     spikes[lane].eq(fire),
                     fired[lane].eq(fire | (count != 0)),
                     gates[lane].eq((magnitude(m, distance) < k.window) & exists[lane]),
@@ -374,11 +388,10 @@ class NeuronUpdate(wiring.Component):
                     after.eq(potential),
                     new_waits[lane].eq(Mux(fire, k.refractory, Mux(wait != 0, wait - 1, 0))),
                     new_readout[lane].count.eq(count + fire),
-                    new_readout[lane].first.eq(
-                        Mux(fire & (count == 0), self.step, Mux(self.first_step, NEVER, readout.first))
-                    ),
+                    new_readout[lane].first.eq(Mux(fire & (count == 0), self.step, first)),
                     potential_write.data[lane].eq(Mux(self.first_step, 0, potential_read.data[lane]) + potential),
                 ]
+                m.d.comb += fire.eq((potential >= bar) & ~blocked & exists[lane])
                 if cfg.learning:
                     m.d.comb += self.new_potentials[lane].eq(potential)
                     with m.If(self.winner_layer):
@@ -386,10 +399,6 @@ class NeuronUpdate(wiring.Component):
                             self.winner_lane == Cat(Const(lane, ceil_log2(lanes)), at[final][2])
                         )
                         m.d.comb += fire.eq(self.award & chosen)
-                    with m.Else():
-                        m.d.comb += fire.eq((potential - theta[lane] > chance) & ~blocked & exists[lane])
-                else:
-                    m.d.comb += fire.eq((potential >= theta[lane]) & ~blocked & exists[lane])
                 with m.If(fire & (k.reset == Reset.ZERO)):
                     m.d.comb += after.eq(0)
                 with m.If(fire & (k.reset == Reset.SUBTRACT)):
@@ -480,9 +489,9 @@ class NeuronUpdate(wiring.Component):
             deviation_write.en.eq(self.drawn & self.first_step),
         ]
         for lane in range(lanes):
-            # Shifted along with the word: needed in the third cycle of the update.
+            # Shifted along with the word: needed in the second cycle of the update.
             stages = [
-                Signal(signed(cfg.state_bits), name=f"theta{lane}_{stage}", reset_less=True) for stage in range(3)
+                Signal(signed(cfg.state_bits), name=f"theta{lane}_{stage}", reset_less=True) for stage in range(2)
             ]
             ratio = neurons.data[lane]
             deviation = Signal(signed(7), name=f"deviation{lane}")
@@ -503,8 +512,6 @@ class NeuronUpdate(wiring.Component):
                 ]
             with m.If(at[update][0]):
                 m.d.sync += stages[1].eq(stages[0])
-            with m.If(at[update + 1][0]):
-                m.d.sync += stages[2].eq(stages[1])
             with m.If(at[update][0]):
                 m.d.sync += noise[lane].eq((total * self.amplitude + 8) >> 4)
 
