@@ -41,7 +41,7 @@ BOARDS = (
         loaders=("iceprog {file}", "openFPGALoader -b ice40_generic {file}"),
         options={
             "layers": (784, 128, 10),
-            "lanes": 8,
+            "lanes": 4,
             "neuron_lanes": 1,
             "state_bits": 16,
             "die_tables": False,
