@@ -343,11 +343,14 @@ def occupy(info: BoardInfo, cfg: ChipConfig, folder: Path) -> dict[str, int]:
     BitstreamError
         If a tool fails.
     """
+    if info.family == "series7":
+        return _occupy_series7(info, cfg, folder)
     tools = find_tools(info.family)
     work = plan(info, cfg, clock_hz=info.clock_hz, baud=info.baud)
     _write(folder, work, cfg)
     synthesis, placement, _ = work.commands
-    for command, options in ((synthesis, ()), (placement, ("--no-place", "--no-route"))):
+    nothing_placed = placement[:-2]  # without the file of what is placed where
+    for command, options in ((synthesis, ()), (nothing_placed, ("--no-place", "--no-route"))):
         result = _run(command, tools, folder, options)
         if result.returncode:
             raise _failure(command[0], result, folder)
@@ -360,6 +363,31 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
         given = ",".join(map(str, seeds))
         raise UserError(f"Seeds {given!r}: must be different integers from 1 to {MAX_SEED}, separated by commas.")
     return tuple(seeds)
+
+
+def _occupy_series7(info: BoardInfo, cfg: ChipConfig, folder: Path) -> dict[str, int]:
+    """What Yosys alone makes of the chip `cfg`; block RAMs are halves of 18 Kbit."""
+    from amaranth.back import rtlil
+
+    from rtl.board import Board
+
+    tools = find_tools("ecp5")
+    netlist = rtlil.convert(Board(cfg, info.clock_hz, info.baud), name=TOP, emit_src=False)
+    script = [f"read_rtlil {TOP}.il", *preparation("series7", f"{TOP}.chip"), f"synth_xilinx -family xc7 -top {TOP}"]
+    (folder / f"{TOP}.il").write_text(netlist, encoding="utf-8")
+    (folder / f"{TOP}.ys").write_text("\n".join([*script, "tee -o cells.json stat -json"]), encoding="utf-8")
+    result = _run(["yosys", "-q", "-l", f"{TOP}.rpt", f"{TOP}.ys"], tools, folder)
+    if result.returncode:
+        raise _failure("Yosys", result, folder / f"{TOP}.rpt")
+    text = (folder / "cells.json").read_text(encoding="utf-8")
+    cells = json.loads(text[text.index("{") :])["design"]["num_cells_by_type"]
+    luts = sum(number for kind, number in cells.items() if re.fullmatch(r"LUT\d", kind))
+    distributed = sum(4 * number for kind, number in cells.items() if re.fullmatch(r"RAM\d+M", kind))
+    return {
+        "logic cells": luts + distributed,
+        "block RAMs": cells.get("RAMB18E1", 0) + 2 * cells.get("RAMB36E1", 0),
+        "multipliers": cells.get("DSP48E1", 0),
+    }
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

@@ -21,19 +21,21 @@ from amaranth.lib.memory import Memory as HardwareMemory
 from rtl.board import Board
 from rtl.config import ChipConfig
 
-BLOCK, SINGLE_PORT, LUT_RAM, FLIP_FLOPS = "block RAM", "single-port RAM", "LUT RAM", "flip-flops"
+BLOCK, SINGLE_PORT, LUT_RAM, FLIP_FLOPS, LUTS = "block RAM", "single-port RAM", "LUT RAM", "flip-flops", "LUTs"
 """Kinds of primitives that hold a memory."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory with one port to read and one to write."""
+    """A memory with one port to read and one to write, or a table that is only read."""
 
     name: str
     depth: int
     width: int
     enables: tuple[int, ...]
-    """Widths of the groups of bits that share a write enable."""
+    """Widths of the groups of bits that share a write enable; none: it is a table."""
+    readers: int = 1
+    """Ports to read."""
 
     @property
     def bits(self) -> int:
@@ -71,8 +73,8 @@ class Ram:
     widths: tuple[int, ...]
     byte: int
     """Bits that share a write enable; 0: a whole word."""
-    bits: int
-    """Size in bits, spare ones of parity included."""
+    readers: int = 1
+    """Ports to read that a table may have in one primitive."""
 
 
 @dataclass(frozen=True)
@@ -82,28 +84,31 @@ class Place:
     memory: Memory
     kind: str
     count: int
-    """Primitives; of LUT RAM and flip-flops logic cells that hold bits."""
+    """Primitives; flip-flops or lookup tables where it is made of logic."""
 
 
 RAMS: dict[str, tuple[Ram, ...]] = {
     "ice40": (
-        Ram(BLOCK, 64, 11, (2, 4, 8, 16), 1, 4096),
-        Ram(SINGLE_PORT, 2048, 14, (16,), 4, 262_144),
+        Ram(BLOCK, 64, 11, (2, 4, 8, 16), 1),
+        Ram(SINGLE_PORT, 2048, 14, (16,), 4),
     ),
     "ecp5": (
-        Ram(LUT_RAM, 4, 4, (4,), 0, 64),
-        Ram(BLOCK, 128, 11, (9, 18, 36), 9, 18_432),
-        Ram(BLOCK, 128, 14, (1, 2, 4, 9, 18), 9, 18_432),
+        Ram(LUT_RAM, 4, 4, (4,), 0),
+        Ram(BLOCK, 128, 11, (9, 18, 36), 9),
+        Ram(BLOCK, 128, 14, (1, 2, 4, 9, 18), 9, readers=2),
     ),
     "series7": (
-        Ram(LUT_RAM, 8, 6, (3, 6), 0, 192),
-        Ram(BLOCK, 129, 14, (1, 2, 4, 9, 18, 36), 9, 18_432),
+        Ram(LUT_RAM, 8, 6, (3, 6), 0),
+        Ram(BLOCK, 129, 14, (1, 2, 4, 9, 18, 36), 9, readers=2),
     ),
 }
 """By family. The first two are Yosys's own tables; what Vivado does with the third is only near to this."""
 
 _READ_PORT = 2
 """What Yosys adds to the cost of a primitive for a port of its own to read."""
+
+_TABLE_BITS = 16
+"""Bits of a table that cost Yosys as much as one bit of a memory: those of a lookup table."""
 
 _DSP = {"ice40": (16, 16, 11), "ecp5": (18, 18, 11), "series7": (25, 18, 11)}
 """Widths of the factors of a multiplier, and of the narrowest product that is worth one."""
@@ -114,9 +119,10 @@ def _layout(memory: Memory, ram: Ram) -> tuple[float, int]:
     found = []
     for narrower, width in enumerate(ram.widths):
         byte = min(ram.byte, width) or width
-        bits = sum(-(-run // byte) * byte for run in memory.enables)
+        bits = sum(-(-run // byte) * byte for run in memory.enables) or memory.width
         slices = -(-memory.depth // (1 << (ram.address_bits - narrower)))
-        count = -(-slices * bits // width)
+        copies = memory.readers if memory.enables else -(-memory.readers // ram.readers)
+        count = -(-slices * bits // width) * copies
         choice = (slices - 1) * memory.width + (slices * len(memory.enables) if slices > 1 else 0)
         found.append((ram.cost * count + 0.5 * choice, count))
     return min(found, key=lambda shape: shape[0])
@@ -124,13 +130,17 @@ def _layout(memory: Memory, ram: Ram) -> tuple[float, int]:
 
 def place(memory: Memory, family: str, *, single_port: bool = False) -> Place:
     """Where `memory` goes; with `single_port` into a single-port RAM, whatever it costs."""
-    best, kind, count = (float("inf") if single_port else float(memory.bits)), FLIP_FLOPS, memory.bits
+    if memory.enables:
+        best, kind, count = (float("inf") if single_port else float(memory.bits)), FLIP_FLOPS, memory.bits
+    else:
+        best, kind, count = memory.bits / _TABLE_BITS, LUTS, memory.readers * memory.bits // _TABLE_BITS
     for ram in RAMS[family]:
-        if (ram.kind == SINGLE_PORT) != single_port:
+        if (ram.kind == SINGLE_PORT) != single_port or (ram.kind == LUT_RAM and not memory.enables):
             continue
         cost, number = _layout(memory, ram)
-        if cost + _READ_PORT < best:
-            best, kind, count = cost + _READ_PORT, ram.kind, number
+        cost += _READ_PORT * memory.readers
+        if cost < best:
+            best, kind, count = cost, ram.kind, number
     return Place(memory, kind, count)
 
 
@@ -167,15 +177,14 @@ class _Shapes:
         ports: dict[str, Any] = {}
         for number, reading in enumerate(memory.read_ports):
             ports |= {f"i_read_address{number}": reading.addr, f"o_read_data{number}": reading.data}
-        (write,) = memory.write_ports
+        for write in memory.write_ports:
+            ports |= {"i_address": write.addr, "i_data": write.data, "i_enable": write.en}
         m.submodules.cell = Instance(
             "memory",
             p_DEPTH=memory.depth,
             p_WIDTH=Shape.cast(memory.shape).width,
-            p_ENABLES=len(write.en),
-            i_address=write.addr,
-            i_data=write.data,
-            i_enable=write.en,
+            p_ENABLES=sum(len(write.en) for write in memory.write_ports),
+            p_READERS=len(memory.read_ports),
             **ports,
         )
         return m
@@ -211,8 +220,9 @@ def read(design: Elaboratable) -> Inventory:
     memories, products, operators = [], [], Counter[str]()
     for module, kind, values in _cells(text):
         if kind == "\\memory":
-            depth, width, enables = (int(values[name]) for name in ("DEPTH", "WIDTH", "ENABLES"))
-            memories.append(Memory(module.removeprefix("top."), depth, width, (width // enables,) * enables))
+            depth, width, enables, readers = (int(values[name]) for name in ("DEPTH", "WIDTH", "ENABLES", "READERS"))
+            runs = (width // enables,) * enables if enables else ()
+            memories.append(Memory(module.removeprefix("top."), depth, width, runs, readers))
         elif kind == "$mul":
             if not any(_CONSTANT.fullmatch(values[factor]) for factor in "AB"):
                 products.append(Multiplier(*(int(values[f"{port}_WIDTH"]) for port in "ABY")))

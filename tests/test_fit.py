@@ -20,7 +20,7 @@ from amaranth.lib.wiring import In, Out
 from typer.testing import CliRunner
 
 from host import cli, fit
-from host.resources import BLOCK, FLIP_FLOPS, LUT_RAM, SINGLE_PORT, inventory, multipliers, place, read
+from host.resources import BLOCK, FLIP_FLOPS, LUT_RAM, LUTS, SINGLE_PORT, inventory, multipliers, place, read
 from host.resources import Memory as Shape
 from rtl.boards import find, registry
 from rtl.config import ChipConfig
@@ -41,9 +41,12 @@ SHAPES = (
 )  # fmt: skip
 """Near the limits of the primitives on both sides."""
 
+TABLES = ((256, 12, 1), (256, 12, 4), (1024, 12, 4), (64, 8, 1))
+"""Depth, width and ports of memories that are only read."""
+
 
 class Memories(wiring.Component):
-    """A memory of each of `SHAPES`, all ports of it reachable from outside."""
+    """A memory of each of `SHAPES` and `TABLES`, all ports of it reachable from outside."""
 
     def __init__(self) -> None:
         ports = {}
@@ -55,10 +58,22 @@ class Memories(wiring.Component):
                 f"data{number}": In(width),
                 f"out{number}": Out(width),
             }
+        for number, (depth, width, readers) in enumerate(TABLES):
+            ports |= {f"table{number}_{port}": In(range(depth)) for port in range(readers)}
+            ports |= {f"entry{number}_{port}": Out(width) for port in range(readers)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        for number, (depth, width, readers) in enumerate(TABLES):
+            entries = [(index * index * 2654435761 >> 7) % (1 << width) for index in range(depth)]
+            m.submodules[f"table{number}"] = table = Memory(shape=width, depth=depth, init=entries)
+            for port in range(readers):
+                reading = table.read_port()
+                m.d.comb += [
+                    reading.addr.eq(getattr(self, f"table{number}_{port}")),
+                    getattr(self, f"entry{number}_{port}").eq(reading.data),
+                ]
         for number, (depth, width, byte) in enumerate(SHAPES):
             m.submodules[f"memory{number}"] = memory = Memory(shape=width, depth=depth, init=[])
             write, reading = memory.write_port(granularity=byte), memory.read_port()
@@ -99,7 +114,7 @@ def placed_by_yosys(text: str, family: str, folder: Path) -> dict[str, tuple[str
         if kind:
             found[name] = (kind, found.get(name, (kind, 0))[1] + 1)
         elif contents["type"] == "$mem_v2":
-            found[contents["parameters"]["MEMID"].lstrip("\\")] = (FLIP_FLOPS, 0)
+            found[contents["parameters"]["MEMID"].lstrip("\\")] = ("logic", 0)
     return found
 
 
@@ -110,11 +125,9 @@ def test_memories_go_where_yosys_puts_them(family: str, tmp_path: Path) -> None:
     ours = {}
     for memory in read(Memories()).memories:
         held = place(memory, family)
-        ours[memory.name] = held.kind, 0 if held.kind == FLIP_FLOPS else held.count
-    assert len(ours) == len(SHAPES)
-    assert {kind for kind, _ in ours.values()} == set(PRIMITIVES[family].values()) | (
-        {FLIP_FLOPS} if family == "ice40" else set()
-    )
+        ours[memory.name] = ("logic", 0) if held.kind in (FLIP_FLOPS, LUTS) else (held.kind, held.count)
+    assert len(ours) == len(SHAPES) + len(TABLES)
+    assert {kind for kind, _ in ours.values()} == {*PRIMITIVES[family].values(), "logic"}
     assert ours == yosys
 
 
@@ -122,7 +135,8 @@ def test_the_netlist_tells_shapes_and_write_enables() -> None:
     found = read(Memories()).memories
     assert {(memory.depth, memory.width, memory.enables) for memory in found} == {
         (depth, width, (byte,) * (width // byte)) for depth, width, byte in SHAPES
-    }
+    } | {(depth, width, ()) for depth, width, _ in TABLES}
+    assert sorted(memory.readers for memory in found if not memory.enables) == [1, 1, 4, 4]
 
 
 def test_single_port_rams_hold_words_of_16_bits() -> None:
