@@ -174,7 +174,7 @@ class Learner(wiring.Component):
         others = named(m, rest & (rest - 1), "others")
         m.d.comb += [chosen.eq(rest), row_word.eq(index), column.eq(lists.read_item.index)]
         row = named(m, Cat(lowest_one(m, chosen), row_word), "row")
-        place = Signal.like(self.address)
+        place, where = Signal.like(self.address), Signal.like(self.address)
         with m.Switch(layer):
             for number, (base, width) in enumerate(zip(cfg.weight_base, cfg.words, strict=True)):
                 with m.Case(number):
@@ -182,12 +182,18 @@ class Learner(wiring.Component):
             with m.Default():
                 m.d.comb += place.eq(0)
 
+        # A changed word is written in the next cycle that reads none; nobody reads it sooner.
+        changed, changed_place = Signal(lanes), Signal.like(where)
+        m.d.comb += self.address.eq(where)
+        with m.If(~self.read & changed.any()):
+            m.d.comb += [self.update.eq(changed), self.address.eq(changed_place)]
+            m.d.sync += changed.eq(0)
+
         # Errors of the layer below: weight word, masked sum over its lanes, accumulator of the source's lane.
         partial_shape = signed(cfg.weight_bits + ceil_log2(lanes + 1))
         error_shape = signed(cfg.weight_bits + ceil_log2(max(cfg.neuron_layers) + 1))
         errors = Signal(data.ArrayLayout(error_shape, lanes), reset_less=True)
-        quarter = data.ArrayLayout(signed(cfg.weight_bits + ceil_log2(lanes // 4 + 1)), 4)
-        quarters = Signal(quarter, reset_less=True)
+        terms = Signal(data.ArrayLayout(signed(cfg.weight_bits + 1), lanes), reset_less=True)
         partial = Signal(partial_shape, reset_less=True)
         masks = Signal(item, reset_less=True)
         asked, there, masked, summed = Signal(), Signal(), Signal(), Signal()
@@ -200,14 +206,12 @@ class Learner(wiring.Component):
             m.d.comb += self.read.eq(1)
             m.d.sync += [masks.eq(target), there_lane.eq(asked_lane)]
         with m.If(there):
-            terms = [
-                Mux(masks.positive[lane], self.words[lane], 0) - Mux(masks.negative[lane], self.words[lane], 0)
-                for lane in range(lanes)
-            ]
-            m.d.sync += [quarters[part].eq(_sum(terms[part::4])) for part in range(4)]
+            for lane in range(lanes):
+                weight = self.words[lane]
+                m.d.sync += terms[lane].eq(Mux(masks.positive[lane], weight, 0) - Mux(masks.negative[lane], weight, 0))
             m.d.sync += masked_lane.eq(there_lane)
         with m.If(masked):
-            m.d.sync += [partial.eq(_sum(list(quarters))), summed_lane.eq(masked_lane)]
+            m.d.sync += [partial.eq(_sum(list(terms))), summed_lane.eq(masked_lane)]
         with m.If(summed), m.Switch(summed_lane):
             for lane in range(lanes):
                 with m.Case(lane):
@@ -325,7 +329,7 @@ class Learner(wiring.Component):
                 m.next = "ROWS"
             with m.State("ROWS"):
                 m.d.comb += [row_word.eq(word), column.eq(target.index)]
-                m.d.sync += [asked.eq(1), asked_lane.eq(row), self.address.eq(place), rest.eq(others), waiting.eq(0)]
+                m.d.sync += [asked.eq(1), asked_lane.eq(row), where.eq(place), rest.eq(others), waiting.eq(0)]
                 with m.If(others == 0):
                     m.next = "DRAIN"
                     with m.If(following != 0):
@@ -377,17 +381,17 @@ class Learner(wiring.Component):
                     with m.If(tossed == 0):
                         next_source()
             with m.State("PLACE"):
-                m.d.sync += [self.address.eq(place), target.eq(lists.read_item)]
+                m.d.sync += [where.eq(place), target.eq(lists.read_item)]
                 m.next = "READ"
             with m.State("READ"):
                 m.d.comb += [self.read.eq(1), lists.read_index.eq(following)]
                 m.next = "MODIFY"
             with m.State("MODIFY"):
-                m.d.comb += self.update.eq(target.positive | target.negative)
                 for lane in range(lanes):
                     moved = self.words[lane] - target.positive[lane] + target.negative[lane]
-                    m.d.comb += self.update_data[lane].eq(saturate(m, moved, cfg.weight_bits))
-                m.d.sync += [self.address.eq(place), target.eq(lists.read_item), pointer.eq(following)]
+                    m.d.sync += self.update_data[lane].eq(saturate(m, moved, cfg.weight_bits))
+                m.d.sync += [changed.eq(target.positive | target.negative), changed_place.eq(where)]
+                m.d.sync += [where.eq(place), target.eq(lists.read_item), pointer.eq(following)]
                 m.next = "READ"
                 with m.If(following == 0):
                     m.d.comb += chosen.eq(others)
