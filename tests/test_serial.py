@@ -26,6 +26,8 @@ from test_chip import equal, images, random_network
 from host import Chip, datasets
 from host import serial as host_serial
 from host.errors import BackendError, ChipMismatch, LinkLost
+from host.jobs import RunSpec, train
+from host.runs import RunFolder
 from host.serial import SerialBackend, parse
 from host.trainers import MetropolisHastings, SpikeBackprop
 from pymodel import GoldenChip
@@ -534,3 +536,37 @@ def test_the_golden_end_takes_no_more_than_there_is_room_for_and_says_what_is_us
     assert send(2) == (Flag.BUSY, 3, 1)
     assert send(3) == (Flag.BUSY, 3, 1)  # dropped
     assert send(3, 1) == (Flag.BUSY, 3, 3)
+
+
+# ---- runs of the command line ---------------------------------------------------------------------------------------
+
+
+def test_a_run_takes_the_configuration_of_the_chip_at_the_port(tmp_path: Path) -> None:
+    """Trained through a port on a narrow chip, the network and its accuracy are those of the model as it would be."""
+    cfg = ChipConfig((30, 6, 2), lanes=4, die_tables=False, neuron_lanes=1, bernoulli=False)
+    spec = RunSpec(hidden=(6,), steps=20, train_size=40, seed=1, backend="golden")
+    with peer(GoldenSerial(cfg).receive) as line:
+        at_port = replace(spec, backend=f"serial:{line.device}")
+        through = train(at_port, RunFolder.create(tmp_path / "serial"), baselines=(), report=False)
+    alone = train(replace(spec, lanes=4), RunFolder.create(tmp_path / "golden"), baselines=(), report=False)
+    assert through["config"] == cfg.to_dict()
+    assert through["accuracy"] == alone["accuracy"]
+    assert through["chip"]["synaptic_ops"] == alone["chip"]["synaptic_ops"]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "changes", "sentence"),
+    [
+        (ChipConfig((30, 5, 2), lanes=4), {}, r"has layers = \(30, 5, 2\): this run needs \(30, 6, 2\)"),
+        (ChipConfig((30, 6, 2), lanes=4), {"trainer": "ssnn-bp"}, "has learning = False: this run needs True"),
+        (ChipConfig((30, 6, 2), lanes=4, binary_weights=True), {}, "has binary_weights = True: this run needs False"),
+    ],
+)
+def test_a_chip_that_will_not_do_for_a_run_is_refused(
+    cfg: ChipConfig, changes: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    with peer(GoldenSerial(cfg).receive) as line, pytest.raises(ChipMismatch, match=sentence):
+        train(
+            RunSpec(hidden=(6,), train_size=40, backend=f"serial:{line.device}", **changes),
+            RunFolder.create(tmp_path / "run"),
+        )
