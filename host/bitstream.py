@@ -133,7 +133,8 @@ def _options(info: BoardInfo, cfg: ChipConfig, clock_hz: int, baud: int) -> dict
     """What Amaranth's platform passes on to Yosys; multipliers are used if there are enough for every product."""
     if info.family == "series7":
         return {}
-    enough = multipliers(inventory(cfg, clock_hz, baud), info.family) <= info.multipliers
+    products = inventory(cfg, clock_hz, baud).multipliers
+    enough = sum(multipliers(product, info.family) for product in products) <= info.multipliers
     synthesis = {"ice40": "-device u -spram" + " -dsp" * enough, "ecp5": "-nodsp" * (not enough)}
     return {
         "synth_opts": synthesis[info.family],

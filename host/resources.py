@@ -85,6 +85,8 @@ class Place:
     kind: str
     count: int
     """Primitives; flip-flops or lookup tables where it is made of logic."""
+    choices: int = 0
+    """Bits of multiplexers that choose between primitives, none of which is deep enough."""
 
 
 RAMS: dict[str, tuple[Ram, ...]] = {
@@ -114,8 +116,8 @@ _DSP = {"ice40": (16, 16, 11), "ecp5": (18, 18, 11), "series7": (25, 18, 11)}
 """Widths of the factors of a multiplier, and of the narrowest product that is worth one."""
 
 
-def _layout(memory: Memory, ram: Ram) -> tuple[float, int]:
-    """Cost and number of primitives in the cheapest shape."""
+def _layout(memory: Memory, ram: Ram) -> tuple[float, int, int]:
+    """Cost, number of primitives and bits that are chosen between them, in the cheapest shape."""
     found = []
     for narrower, width in enumerate(ram.widths):
         byte = min(ram.byte, width) or width
@@ -123,8 +125,9 @@ def _layout(memory: Memory, ram: Ram) -> tuple[float, int]:
         slices = -(-memory.depth // (1 << (ram.address_bits - narrower)))
         copies = memory.readers if memory.enables else -(-memory.readers // ram.readers)
         count = -(-slices * bits // width) * copies
-        choice = (slices - 1) * memory.width + (slices * len(memory.enables) if slices > 1 else 0)
-        found.append((ram.cost * count + 0.5 * choice, count))
+        choices = (slices - 1) * memory.width
+        strobes = slices * len(memory.enables) if slices > 1 else 0
+        found.append((ram.cost * count + 0.5 * (choices + strobes), count, choices))
     return min(found, key=lambda shape: shape[0])
 
 
@@ -134,24 +137,23 @@ def place(memory: Memory, family: str, *, single_port: bool = False) -> Place:
         best, kind, count = (float("inf") if single_port else float(memory.bits)), FLIP_FLOPS, memory.bits
     else:
         best, kind, count = memory.bits / _TABLE_BITS, LUTS, memory.readers * memory.bits // _TABLE_BITS
+    choices = 0
     for ram in RAMS[family]:
         if (ram.kind == SINGLE_PORT) != single_port or (ram.kind == LUT_RAM and not memory.enables):
             continue
-        cost, number = _layout(memory, ram)
+        cost, number, chosen = _layout(memory, ram)
         cost += _READ_PORT * memory.readers
         if cost < best:
-            best, kind, count = cost, ram.kind, number
-    return Place(memory, kind, count)
+            best, kind, count, choices = cost, ram.kind, number, chosen
+    return Place(memory, kind, count, choices)
 
 
-def multipliers(inventory: Inventory, family: str) -> int:
-    """Multipliers of the device that the products of a design take when all of them get some."""
+def multipliers(product: Multiplier, family: str) -> int:
+    """Multipliers of the device that one product takes; 0 if it is too small for one."""
     a, b, narrowest = _DSP[family]
-    return sum(
-        -(-max(product.a, product.b) // max(a, b)) * -(-min(product.a, product.b) // min(a, b))
-        for product in inventory.multipliers
-        if min(product.a, product.b) >= 2 and product.y >= narrowest
-    )
+    if min(product.a, product.b) < 2 or product.y < narrowest:
+        return 0
+    return -(-max(product.a, product.b) // max(a, b)) * -(-min(product.a, product.b) // min(a, b))
 
 
 # ---- reading the netlist --------------------------------------------------------------------------------------------

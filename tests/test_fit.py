@@ -20,7 +20,18 @@ from amaranth.lib.wiring import In, Out
 from typer.testing import CliRunner
 
 from host import cli, fit
-from host.resources import BLOCK, FLIP_FLOPS, LUT_RAM, LUTS, SINGLE_PORT, inventory, multipliers, place, read
+from host.resources import (
+    BLOCK,
+    FLIP_FLOPS,
+    LUT_RAM,
+    LUTS,
+    SINGLE_PORT,
+    Multiplier,
+    inventory,
+    multipliers,
+    place,
+    read,
+)
 from host.resources import Memory as Shape
 from rtl.boards import find, registry
 from rtl.config import ChipConfig
@@ -162,9 +173,9 @@ def test_only_products_of_two_variables_take_multipliers() -> None:
 
     found = read(Products())
     assert [(product.a, product.b) for product in found.multipliers] == [(24, 13)]
-    assert multipliers(found, "ice40") == 2  # 16 bits at most
-    assert multipliers(found, "ecp5") == 2
-    assert multipliers(found, "series7") == 1
+    taken = {family: multipliers(found.multipliers[0], family) for family in ("ice40", "ecp5", "series7")}
+    assert taken == {"ice40": 2, "ecp5": 2, "series7": 1}
+    assert multipliers(Multiplier(4, 4, 8), "ice40") == 0
 
 
 def test_operators_are_counted_in_bits() -> None:
@@ -200,11 +211,12 @@ def test_the_weights_foretell_chips_that_follow_a_known_rule() -> None:
     assert found[-1] == pytest.approx(fit.EXPECTED[-1])  # the only one if nothing was measured
 
 
-@pytest.mark.parametrize("family", fit.CALIBRATION)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
 def test_logic_is_estimated_within_the_tolerance(family: str) -> None:
     """Measured chips against estimates whose weights come from all the others."""
     points = json.loads(fit.POINTS.read_text())["points"][family]
-    assert len(points) >= 5
+    assert len(points) >= 6
     info = find(fit.CALIBRATION[family][0])
     for left_out in (0, 2):
         point = points[left_out]
@@ -219,13 +231,13 @@ def test_logic_is_estimated_within_the_tolerance(family: str) -> None:
 
 def test_a_chip_that_does_not_fit_says_by_how_much_and_what_to_change() -> None:
     base = find("ulx3s-25f")
-    wide = dataclasses.replace(TINY, layers=(64, 200, 4), weight_bits=8)
+    wide = dataclasses.replace(TINY, layers=(64, 60, 4), weight_bits=8)
     needed = fit.estimate(base, wide).count(BLOCK)
-    info = dataclasses.replace(base, block_rams=needed - 3)
+    info = dataclasses.replace(base, block_rams=needed - 1)
     found = fit.estimate(info, wide)
-    assert found.missing == {"block RAMs": (needed, needed - 3)}
+    assert found.missing == {"block RAMs": (needed, needed - 1)}
     told = fit.sentence(found)
-    assert f"needs {needed} block RAMs of {needed - 3} (3 too many)" in told
+    assert f"needs {needed} block RAMs of {needed - 1} (1 too many)" in told
     assert "--weight-bits 4" in told
     layers = re.search(r"--layers 64,(\d+),4 \(the largest", told)
     assert layers
