@@ -76,9 +76,12 @@ class Executor(wiring.Component):
         m = Module()
         cfg = self.cfg
 
-        header, address = Signal(HEADER), Signal(32)
+        header = Signal(HEADER)
+        address = Signal(32)
         status = Signal(Status)
-        cursor, payload, size = Signal.like(self.fetch), Signal.like(self.fetch), Signal.like(self.release)
+        cursor = Signal.like(self.fetch)
+        payload = Signal.like(self.fetch)
+        size = Signal.like(self.release)
         deepest = max(info.depth for info in self.regions.values())
         left = Signal(range(max(1 << 16, deepest + 1)))
         word = self.record.data
@@ -156,11 +159,13 @@ class Executor(wiring.Component):
 
         answer_header = Cat(status, Signal(16 - len(status), name="zero"), header.tag, opcode | ANSWER)
 
+        # The next event is in a register and the one after it read already: whether it is taken is known late.
+        event = Signal(32)
         bad_events = Signal()
         spikes = Signal(31)
         m.d.comb += [
             self.seed.eq(address),
-            self.event.eq(word),
+            self.event.eq(event),
             self.event_left.eq(left != 0),
             self.pixel_index.eq(place.offset),
             self.input_spikes.eq(Cat(spikes, bad_events)),
@@ -317,13 +322,13 @@ class Executor(wiring.Component):
                 with m.If(left == 1):
                     m.next = "START"
             with m.State("START"):
-                m.d.comb += self.start.eq(1)
-                m.d.sync += self.cycles.eq(self.cycles + 1)
+                m.d.comb += [self.start.eq(1), self.fetch.eq(following)]
+                m.d.sync += [self.cycles.eq(self.cycles + 1), event.eq(word)]
                 m.next = "RUNNING"
             with m.State("RUNNING"):
                 with m.If(self.event_take):
                     m.d.comb += self.fetch.eq(following)
-                    m.d.sync += left.eq(left - 1)
+                    m.d.sync += [left.eq(left - 1), event.eq(word)]
                 m.d.sync += [
                     self.cycles.eq(self.cycles + ~self.held),
                     spikes.eq(spikes + self.input_spike),

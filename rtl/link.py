@@ -54,7 +54,7 @@ class Receiver(wiring.Component):
 
         # Pointers have one bit more than addresses, so that a full ring is not an empty one.
         pointer = range(2 * depth)
-        written, committed, released = Signal(pointer), Signal(pointer), Signal(pointer)
+        written, committed, released = (Signal(pointer, name=name) for name in ("written", "committed", "released"))
         header = Signal(HEADER)
         dropping = Signal()
         modulus = 2 * depth - 1
