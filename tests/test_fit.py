@@ -231,14 +231,14 @@ def test_logic_is_estimated_within_the_tolerance(family: str) -> None:
 
 def test_a_chip_that_does_not_fit_says_by_how_much_and_what_to_change() -> None:
     base = find("ulx3s-25f")
-    wide = dataclasses.replace(TINY, layers=(64, 60, 4), weight_bits=8)
+    wide = dataclasses.replace(TINY, layers=(64, 60, 4), weight_bits=12)
     needed = fit.estimate(base, wide).count(BLOCK)
     info = dataclasses.replace(base, block_rams=needed - 1)
     found = fit.estimate(info, wide)
     assert found.missing == {"block RAMs": (needed, needed - 1)}
     told = fit.sentence(found)
     assert f"needs {needed} block RAMs of {needed - 1} (1 too many)" in told
-    assert "--weight-bits 4" in told
+    assert "--weight-bits 8" in told
     layers = re.search(r"--layers 64,(\d+),4 \(the largest", told)
     assert layers
     size = int(layers[1])
