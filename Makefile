@@ -72,6 +72,10 @@ bench: $(READY) ## Speed and cost of simulated chip and golden model, measured s
 reproduce: $(READY) ## A published study on the simulated chip: SYSTEM=mh, ssnn-bp, delgrad or bisnn [QUICK=1]
 	$(BIN)/spikeloop reproduce $(SYSTEM) $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
+.PHONY: formal
+formal: $(READY) ## The formal proofs, and docs/formal.md; ARGS="sender walker-plain" for some of them
+	$(BIN)/python -m testbench.formal --jobs $(JOBS) $(ARGS)
+
 .PHONY: docs
 docs: $(READY) ## Write docs/registers.md anew from the code
 	$(BIN)/python -m rtl.docs $(ARGS)
