@@ -346,9 +346,11 @@ class Chip:
     cfg
         The chip at the other end; it is asked and must agree.
     backend
-        ``"golden"`` (the model), ``"sim"`` (the simulated chip), or an object with ``exchange()`` and ``close()``.
+        ``"golden"`` (the model), ``"sim"`` (the simulated chip), ``"serial:PORT"`` (a board), or an object with
+        ``exchange()`` and ``close()``.
     die
-        Written to the die tables at once; needs ``cfg.die_tables``.
+        Written to the die tables at once; needs ``cfg.die_tables``. ``None``: the ideal chip, also where the tables
+        still hold the die of an earlier session.
     **options
         For the backend.
 
@@ -1049,9 +1051,12 @@ class Chip:
                 )
 
     def _write_die(self) -> None:
-        if self._die is None:
+        die = self._die
+        if die is None and self.cfg.die_tables and getattr(self._backend, "keeps_memories", False):
+            die = Die()
+        if die is None:
             return
-        tables = self._die.tables(self.cfg)
+        tables = die.tables(self.cfg)
         self._post_range(Region.DIE_SYNAPSE, tables.synapse)
         self._post_range(Region.DIE_NEURON, tables.neuron)
         self._post_range(Region.DIE_BIAS, tables.bias)

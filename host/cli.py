@@ -147,7 +147,12 @@ def _print_result(result: dict[str, Any], folder: Any) -> None:
     console.print(result_table(f"{result['dataset']} on {result['backend']}, {where}, seed {result['seed']}", rows))
     if "calibration" in result:
         console.print(_calibration_table(result["calibration"]))
-    chip = result["chip"]
+    cfg, chip = result["config"], result["chip"]
+    console.print(
+        f"Chip: layers {'-'.join(map(str, cfg['layers']))}, lanes {cfg['lanes']}, weight bits {cfg['weight_bits']}, "
+        f"state bits {cfg['state_bits']}.",
+        highlight=False,
+    )
     console.print(
         f"Training used {chip['samples']:,} chip presentations, {chip['cycles']:,} clock cycles, "
         f"{chip['synaptic_ops']:,} synaptic operations"
@@ -220,6 +225,12 @@ BinaryWeights = Annotated[bool | None, typer.Option("--binary-weights", help="We
 Bernoulli = Annotated[
     bool | None,
     typer.Option("--bernoulli/--no-bernoulli", help="Build the Bernoulli code. Default: the board's own."),
+]
+ChipNeuronLanes = Annotated[
+    int, typer.Option("--neuron-lanes", help="Neurons updated in a clock cycle, 0 for as many as lanes.")
+]
+ChipBernoulli = Annotated[
+    bool, typer.Option("--bernoulli/--no-bernoulli", help="Whether the chip has the Bernoulli code.")
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Configuration as JSON instead of the options for the chip.")
@@ -656,6 +667,7 @@ def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
 def verilog(
     layers: Annotated[str, typer.Option(help="Inputs, then neurons of each layer.")] = "30,15,2",
     lanes: Lanes = 8,
+    neuron_lanes: ChipNeuronLanes = 0,
     weight_bits: WeightBits = 8,
     state_bits: Annotated[int, typer.Option(help="Width of currents and membranes.")] = 24,
     die_tables: Annotated[bool, typer.Option(help="Build the tables that distort the chip.")] = False,
@@ -668,6 +680,7 @@ def verilog(
     binary_weights: Annotated[
         bool, typer.Option("--binary-weights", help="Weights of one bit, -1 or +1; leave --weight-bits out.")
     ] = False,
+    bernoulli: ChipBernoulli = True,
     config: Annotated[Path | None, typer.Option(help="Configuration as JSON instead of the options above.")] = None,
     name: Annotated[str, typer.Option(help="Top module and file name.")] = "spikeloop",
     out: Annotated[Path, typer.Option(help="Folder of the Verilog.")] = Path("build/verilog"),
@@ -680,6 +693,7 @@ def verilog(
             cfg = ChipConfig(
                 layers=_sizes(layers, "Layers"),
                 lanes=lanes,
+                neuron_lanes=neuron_lanes,
                 weight_bits=weight_bits,
                 state_bits=state_bits,
                 die_tables=die_tables,
@@ -688,6 +702,7 @@ def verilog(
                 delay_slots=delay_slots,
                 axonal_delays=axonal_delays,
                 binary_weights=binary_weights,
+                bernoulli=bernoulli,
             )
         from rtl.verilog import generate
 
@@ -863,7 +878,7 @@ def selftest(
         ),
     ] = None,
     lanes: Lanes = 8,
-    neuron_lanes: Annotated[int, typer.Option(help="Neurons updated in a clock cycle, 0 for as many as lanes.")] = 0,
+    neuron_lanes: ChipNeuronLanes = 0,
     weight_bits: WeightBits = 8,
     state_bits: Annotated[int, typer.Option(help="Width of currents and membranes.")] = 24,
     die_tables: Annotated[
@@ -875,6 +890,7 @@ def selftest(
         bool, typer.Option("--axonal-delays", help="With delays: one of each source instead of one of each synapse.")
     ] = False,
     binary_weights: Annotated[bool, typer.Option("--binary-weights", help="Weights of one bit, -1 or +1.")] = False,
+    bernoulli: ChipBernoulli = True,
     config: Annotated[Path | None, typer.Option(help="Configuration as JSON instead of the options above.")] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Of a board: seconds without an answer after which it counts as lost.")
@@ -902,6 +918,7 @@ def selftest(
                 delay_slots=delay_slots,
                 axonal_delays=axonal_delays,
                 binary_weights=binary_weights,
+                bernoulli=bernoulli,
             )
         table = Table(title=f"Chip at {escape(backend)}", title_justify="left", title_style="bold")
         for heading in ("check", "result", "found"):

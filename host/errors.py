@@ -41,7 +41,8 @@ class BackendError(UserError):
 
 
 class LinkLost(BackendError):
-    """The line to a chip fell silent or its port vanished; frames under way have been carried out or not."""
+    """The line to a chip fell silent or its port vanished; frames under way have been carried out, in part or
+    not at all. The host that begins anew writes everything again."""
 
 
 class ChipMismatch(UserError):

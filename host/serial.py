@@ -334,6 +334,9 @@ class SerialBackend:
     died = (LinkLost,)
     """What :meth:`exchange` raises when ``restart()`` may help."""
 
+    keeps_memories = True
+    """A session finds the chip's memories as the one before left them."""
+
     def __init__(self, cfg: ChipConfig, device: str, *, baud: int | None = None, timeout: float = 5.0) -> None:
         if baud is not None and (isinstance(baud, bool) or not isinstance(baud, int) or baud < 1):
             raise BackendError(f"baud = {baud!r}: must be an integer from 1 on, or None to try the usual rates")
@@ -359,7 +362,8 @@ class SerialBackend:
         ------
         LinkLost
             If the line falls silent or the port vanishes, and from then on; also after an exception (Ctrl-C) in the
-            middle of an exchange. Frames under way have been carried out or not. :meth:`restart` begins anew.
+            middle of an exchange. Frames under way have been carried out, in part or not at all. :meth:`restart` begins
+            anew; what was written before is then to be written again.
         """
         session, self._session = self._session, None  # back when all has gone well
         if session is None:
@@ -375,6 +379,8 @@ class SerialBackend:
 
     def restart(self) -> None:
         """Open the port again and begin anew: the chip's registers are as after power-up, its memories as they are.
+
+        A frame that was under way may have been carried out in part: whoever begins anew writes everything again.
 
         Raises
         ------

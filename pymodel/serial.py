@@ -14,9 +14,10 @@ from cobs import cobs
 from numpy.typing import NDArray
 
 from pymodel.chip import GoldenChip
+from pymodel.die import neutral_globals
 from rtl.config import ChipConfig
 from rtl.packets import EMPTY_BODY, HEADER_BYTES, LONGEST_BODY, PACKET_WORDS, SERIAL_MAGIC, SERIAL_VERSION, Flag
-from rtl.registers import LAST, Opcode, registers
+from rtl.registers import LAST, REGION_SHIFT, Opcode, Region, registers
 
 
 class Carrier(Protocol):
@@ -66,6 +67,12 @@ def packets(words: NDArray[np.uint64]) -> Iterator[tuple[Flag, bytes]]:
         for a in range(start, end, PACKET_WORDS):
             b = min(a + PACKET_WORDS, end)
             yield Flag.DATA | (Flag.LAST if marks[b - 1] else Flag(0)), raw[4 * a : 4 * b]
+
+
+def _frame(opcode: Opcode, address: int, payload: list[int]) -> NDArray[np.uint64]:
+    words = np.array([opcode << 24 | len(payload), address, *payload, LAST], np.uint64)
+    words[-1] |= np.uint64(zlib.crc32(words[:-1].astype("<u4").tobytes()))
+    return words
 
 
 class GoldenSerial:
@@ -158,15 +165,18 @@ class GoldenSerial:
         if len(packet.payload) != 4:
             return b""
         self._forget()
-        # Registers as after power-up, by a frame: the chip itself is never given a frame that is not complete.
+        # Registers as after power-up, by frames: the chip itself is never given a frame that is not complete.
         pairs = [
             word & 0xFFFFFFFF
             for register in registers(self.cfg)
             if not register.readonly
             for word in (register.offset, register.reset)
         ]
-        words = np.array([Opcode.SCATTER << 24 | len(pairs), 0, *pairs, LAST], np.uint64)
-        words[-1] |= np.uint64(zlib.crc32(words[:-1].astype("<u4").tobytes()))
+        words = _frame(Opcode.SCATTER, 0, pairs)
+        if self.cfg.die_tables:
+            words = np.append(
+                words, _frame(Opcode.WRITE, Region.DIE_GLOBAL << REGION_SHIFT, neutral_globals().tolist())
+            )
         self.chip.exchange(words)
         sizes = SERIAL_VERSION | self.window << 8 | PACKET_WORDS << 16
         greeting = np.array([SERIAL_MAGIC, sizes, self.clock_hz], "<u4").tobytes()

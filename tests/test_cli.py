@@ -121,6 +121,15 @@ def test_verilog_of_a_chip_of_binary_weights(tmp_path: Path, monkeypatch: pytest
     assert cfg == ChipConfig((784, 256), lanes=64, binary_weights=True, die_tables=False)
 
 
+def test_verilog_of_a_narrow_chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtl.verilog.generate", lambda cfg, name: cfg.to_json())
+    arguments = ["verilog", "--layers", "4,3,2", "--neuron-lanes", "2", "--no-bernoulli", "--out", str(tmp_path)]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    cfg = ChipConfig.from_json((tmp_path / "spikeloop.v").read_text())
+    assert cfg == ChipConfig((4, 3, 2), neuron_lanes=2, bernoulli=False, die_tables=False)
+
+
 def test_verilog_of_a_chip_that_learns(tmp_path: Path) -> None:
     arguments = ["verilog", "--layers", "4,3,2", "--lanes", "4", "--out", str(tmp_path), "--learning"]
     result = runner.invoke(cli.app, arguments)

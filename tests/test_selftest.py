@@ -191,6 +191,14 @@ def test_a_chip_with_a_fault_exits_with_1_and_shows_the_table(monkeypatch: pytes
     assert "THRESHOLD + 0x2" in result.output
 
 
+def test_the_options_say_what_the_chip_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("host.selftest.selftest", lambda backend, cfg, **_: asked.append(cfg) or ())
+    arguments = ["selftest", "--layers", "12,9,4", "--neuron-lanes", "2", "--no-die-tables", "--no-bernoulli"]
+    assert runner.invoke(cli.app, arguments).exit_code == 0
+    assert asked == [ChipConfig((12, 9, 4), neuron_lanes=2, die_tables=False, bernoulli=False)]
+
+
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [

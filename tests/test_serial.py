@@ -22,11 +22,13 @@ from hypothesis import strategies as st
 from serial_peer import Noise, Peer, peer
 from test_chip import CFG as IMAGES
 from test_chip import equal, images, random_network
+from typer.testing import CliRunner
 
-from host import Chip, datasets
+from host import Chip, cli, datasets
 from host import serial as host_serial
-from host.errors import BackendError, ChipMismatch, LinkLost
-from host.jobs import RunSpec, train
+from host.die import Die
+from host.errors import BackendError, ChipMismatch, DieError, LinkLost
+from host.jobs import RunSpec, evaluate_run, train
 from host.runs import RunFolder
 from host.serial import SerialBackend, parse
 from host.trainers import MetropolisHastings, SpikeBackprop
@@ -370,6 +372,42 @@ def test_a_new_session_resets_registers_and_keeps_memories() -> None:
             assert np.array_equal(backend.exchange(read), fresh.exchange(read))
 
 
+@pytest.mark.parametrize("cfg", [IMAGES, ChipConfig(IMAGES.layers, binary_weights=True)], ids=["weights", "bits"])
+def test_a_chip_opened_without_a_die_does_not_keep_that_of_the_session_before(cfg: ChipConfig) -> None:
+    kinds = None if cfg.distorts_synapses else ("threshold", "leak")
+    rng = np.random.default_rng(5)
+    bits = {"weights": [rng.choice([-1, 1], shape) for shape in cfg.shapes], "thresholds": 90}
+    network = random_network(cfg) if cfg.distorts_synapses else random_network(cfg, **bits)
+    with peer(GoldenSerial(cfg).receive) as line:
+        with Chip(cfg, f"serial:{line.device}@{FAST}", Die(3, 2.0, kinds, noise=300.0)) as chip:
+            chip.load(network)
+            distorted = chip.run(images(), 20)
+        with Chip(cfg, f"serial:{line.device}@{FAST}") as chip, Chip(cfg) as model:
+            for one in (chip, model):
+                one.load(network)
+            found, expected = (one.run(images(), 20) for one in (chip, model))
+    assert equal(found, expected)
+    assert not equal(distorted, expected)
+
+
+def test_a_new_session_resets_the_registers_of_the_die_and_keeps_its_memories() -> None:
+    def run(chip: Any, die: Die | None = None) -> Any:
+        opened = Chip(IMAGES, chip, die)
+        opened.load(random_network())
+        return opened.run(images(), 20)
+
+    bridge, model = GoldenSerial(IMAGES), GoldenChip(IMAGES)
+    die = Die(3, 1.0, noise=300.0, threshold_noise=0.2)
+    before = [run(chip, die) for chip in (bridge.chip, model)]
+    assert equal(*before)
+    bridge.receive(Packet(Flag.HELLO, payload=b"abcd").encode())
+    model.exchange(stream(make_frame(Opcode.WRITE, Region.DIE_GLOBAL << 24, Die().tables(IMAGES).globals.tolist())))
+    found = run(bridge.chip)
+    assert equal(found, run(model))
+    assert not equal(found, before[0])
+    assert not equal(found, run(GoldenChip(IMAGES)))
+
+
 # ---- nobody there ---------------------------------------------------------------------------------------------------
 
 
@@ -560,6 +598,9 @@ def test_a_run_takes_the_configuration_of_the_chip_at_the_port(tmp_path: Path) -
         (ChipConfig((30, 5, 2), lanes=4), {}, r"has layers = \(30, 5, 2\): this run needs \(30, 6, 2\)"),
         (ChipConfig((30, 6, 2), lanes=4), {"trainer": "ssnn-bp"}, "has learning = False: this run needs True"),
         (ChipConfig((30, 6, 2), lanes=4, binary_weights=True), {}, "has binary_weights = True: this run needs False"),
+        (ChipConfig((30, 6, 2), weight_bits=6), {}, "has weight_bits = 6: this run needs 8 or more"),
+        (ChipConfig((30, 6, 2)), {"weight_bits": 10}, "has weight_bits = 8: this run needs 10 or more"),
+        (ChipConfig((30, 6, 2), bernoulli=False), {"encoding": "bernoulli"}, "has bernoulli = False: this run needs T"),
     ],
 )
 def test_a_chip_that_will_not_do_for_a_run_is_refused(
@@ -570,3 +611,60 @@ def test_a_chip_that_will_not_do_for_a_run_is_refused(
             RunSpec(hidden=(6,), train_size=40, backend=f"serial:{line.device}", **changes),
             RunFolder.create(tmp_path / "run"),
         )
+
+
+def test_a_run_through_a_port_is_evaluated_on_a_model_of_the_chip_that_was_there(tmp_path: Path) -> None:
+    cfg = ChipConfig((30, 6, 2), lanes=4, weight_bits=12, state_bits=28, die_tables=False)
+    run = RunFolder.create(tmp_path / "run")
+    with peer(GoldenSerial(cfg).receive) as line:
+        spec = RunSpec(
+            hidden=(6,), steps=20, train_size=40, prior_sd=500, start_sd=500, backend=f"serial:{line.device}"
+        )
+        trained = train(spec, run, baselines=(), report=False)
+        again = evaluate_run(run)
+    weights = np.load(run.path / "network.npz")
+    assert max(abs(weights[name]).max() for name in weights.files if name.startswith("weights")) > 127
+    found = evaluate_run(run, backend="golden")
+    assert found["accuracy"] == again["accuracy"] == trained["accuracy"]["test"]
+    assert found["cycles"] == again["cycles"]
+    with pytest.raises(DieError, match="needs a chip with die tables"):
+        evaluate_run(run, backend="golden", die=3)
+
+
+def test_the_command_line_shows_the_chip_that_a_run_took(tmp_path: Path) -> None:
+    cfg = ChipConfig((30, 6, 2), lanes=4, weight_bits=10, state_bits=28, die_tables=False)
+    with peer(GoldenSerial(cfg).receive) as line:
+        arguments = ["train", "--backend", f"serial:{line.device}", "--hidden", "6", "--steps", "3"]
+        result = CliRunner().invoke(cli.app, [*arguments, "--train-size", "20", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "Chip: layers 30-6-2, lanes 4, weight bits 10, state bits 28." in result.output
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the model."""
+    run = RunFolder.create(tmp_path_factory.mktemp("run"))
+    train(RunSpec(steps=2, train_size=20, backend="golden"), run, baselines=(), report=False)
+    return run.path
+
+
+@pytest.mark.parametrize("command", ["train", "demo", "evaluate"])
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (None, "there is no serial port /dev/does-not-exist: there "),
+        (lambda sent: b"ok\r\n", "something else than a spikeloop chip answers at the serial port"),
+        (GoldenSerial(ChipConfig((30, 5, 2))).receive, "has layers = (30, 5, 2): this run needs (30, 15, 2)"),
+    ],
+    ids=["nowhere", "console", "layers"],
+)
+def test_commands_without_their_chip_exit_with_2_and_a_sentence(
+    command: str, answer: Callable[[bytes], bytes] | None, sentence: str, finished: Path, tmp_path: Path
+) -> None:
+    rest = [str(finished)] if command == "evaluate" else ["--out", str(tmp_path)]
+    with peer(answer or silence) as line:
+        device = "/dev/does-not-exist" if answer is None else f"{line.device}@{FAST}"
+        result = CliRunner().invoke(cli.app, [command, "--backend", f"serial:{device}", *rest])
+    assert result.exit_code == 2, result.output
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
