@@ -13,7 +13,7 @@ from rtl.die import DieGlobals
 from rtl.encoder import Encoder
 from rtl.executor import Executor
 from rtl.learning import Learner, gradient_trace
-from rtl.link import WORD, Receiver, Sender
+from rtl.link import WORD, Receiver, Sender, Stage
 from rtl.neuron import NeuronUpdate, constants, trace_layout
 from rtl.random import RandomBank, Seeder
 from rtl.recorder import Recorder
@@ -51,6 +51,7 @@ class Chip(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.receiver = receiver = Receiver(cfg.link_depth)
+        m.submodules.stage = stage = Stage()
         m.submodules.sender = sender = Sender()
         m.submodules.executor = executor = Executor(cfg)
         m.submodules.control = control = Control(cfg)
@@ -71,7 +72,9 @@ class Chip(wiring.Component):
 
         # ---- link -------------------------------------------------------------------------------------------------
         connect(m, flipped(self.rx), receiver.rx)
-        connect(m, executor.answer, sender.words)
+        # The way from a memory to the CRC would be the longest of the chip.
+        connect(m, executor.answer, stage.words)
+        connect(m, stage.tx, sender.words)
         connect(m, sender.tx, flipped(self.tx))
         m.d.comb += [
             executor.available.eq(receiver.available),
@@ -79,7 +82,7 @@ class Chip(wiring.Component):
             executor.record.eq(receiver.record),
             receiver.fetch.eq(executor.fetch),
             receiver.release.eq(executor.release),
-            self.busy.eq(executor.busy | sender.busy),
+            self.busy.eq(executor.busy | stage.busy | sender.busy),
         ]
 
         # ---- what the host reaches --------------------------------------------------------------------------------

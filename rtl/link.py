@@ -111,6 +111,26 @@ class Receiver(wiring.Component):
         return m
 
 
+class Stage(wiring.Component):
+    """A register in a stream: a word a cycle, one cycle late. `busy` while it holds a word."""
+
+    def __init__(self) -> None:
+        super().__init__({"words": In(stream.Signature(WORD)), "tx": Out(stream.Signature(WORD)), "busy": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        held, payload = Signal(), Signal(WORD, reset_less=True)
+        m.d.comb += [
+            self.tx.valid.eq(held),
+            self.tx.payload.eq(payload),
+            self.busy.eq(held),
+            self.words.ready.eq(~held | self.tx.ready),
+        ]
+        with m.If(self.words.ready):
+            m.d.sync += [held.eq(self.words.valid), payload.eq(self.words.payload)]
+        return m
+
+
 class Sender(wiring.Component):
     """Passes the words of an answer on and adds the CRC after the one marked `last`."""
 

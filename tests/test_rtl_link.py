@@ -15,7 +15,7 @@ from streams import get, no_pauses, pauses, pulse, put, simulate, stays_while_st
 
 from pymodel.link import LAST, split
 from rtl.config import ChipConfig
-from rtl.link import Receiver, Sender
+from rtl.link import Receiver, Sender, Stage
 from rtl.recorder import Recorder
 from rtl.registers import Status
 
@@ -230,3 +230,30 @@ def test_nothing_is_recorded_unless_asked_for() -> None:
         assert context.get(dut.min_pass) == 0
 
     simulate(dut, bench, cycles=100)
+
+
+# ---- register in a stream -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("often", [0.0, 0.5])
+def test_a_register_in_a_stream_keeps_words_order_and_pace(often: float) -> None:
+    dut, draw = Stage(), random.Random(3)
+    words = [{"data": draw.getrandbits(32), "last": draw.getrandbits(1)} for _ in range(60)]
+    got: list[Any] = []
+
+    async def source(context: Any) -> None:
+        wait_for = pauses(1, often) if often else no_pauses()
+        for word in words:
+            await put(context, dut.words, word, next(wait_for))
+
+    async def sink(context: Any) -> None:
+        wait_for = pauses(2, often) if often else no_pauses()
+        while len(got) < len(words):
+            got.append(await get(context, dut.tx, next(wait_for)))
+        assert not context.get(dut.busy)
+
+    async def watch(context: Any) -> None:
+        await stays_while_stalled(context, dut.tx, lambda: len(got) == len(words))
+
+    simulate(dut, source, sink, watch, cycles=2000 if often else len(words) + 3)
+    assert [{"data": word.data, "last": word.last} for word in got] == words
