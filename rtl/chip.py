@@ -25,6 +25,10 @@ from rtl.synapses import Synapses
 from rtl.winner import Winner
 
 
+NARROW_LANES = 4
+"""Up to so many lanes, answers go from the memories to the CRC within a cycle."""
+
+
 class Chip(wiring.Component):
     """A spiking-network chip of the given configuration.
 
@@ -51,7 +55,6 @@ class Chip(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.receiver = receiver = Receiver(cfg.link_depth)
-        m.submodules.stage = stage = Stage()
         m.submodules.sender = sender = Sender()
         m.submodules.executor = executor = Executor(cfg)
         m.submodules.control = control = Control(cfg)
@@ -72,9 +75,15 @@ class Chip(wiring.Component):
 
         # ---- link -------------------------------------------------------------------------------------------------
         connect(m, flipped(self.rx), receiver.rx)
-        # The way from a memory to the CRC would be the longest of the chip.
-        connect(m, executor.answer, stage.words)
-        connect(m, stage.tx, sender.words)
+        answering: Value = executor.busy | sender.busy
+        if cfg.lanes > NARROW_LANES:
+            # The way from a wide memory to the CRC would be the longest of the chip.
+            m.submodules.stage = stage = Stage()
+            connect(m, executor.answer, stage.words)
+            connect(m, stage.tx, sender.words)
+            answering |= stage.busy
+        else:
+            connect(m, executor.answer, sender.words)
         connect(m, sender.tx, flipped(self.tx))
         m.d.comb += [
             executor.available.eq(receiver.available),
@@ -82,7 +91,7 @@ class Chip(wiring.Component):
             executor.record.eq(receiver.record),
             receiver.fetch.eq(executor.fetch),
             receiver.release.eq(executor.release),
-            self.busy.eq(executor.busy | stage.busy | sender.busy),
+            self.busy.eq(answering),
         ]
 
         # ---- what the host reaches --------------------------------------------------------------------------------
