@@ -24,7 +24,6 @@ from rtl.spikes import SpikeList, Walker, entry
 from rtl.synapses import Synapses
 from rtl.winner import Winner
 
-
 NARROW_LANES = 4
 """Up to so many lanes, answers go from the memories to the CRC within a cycle."""
 
