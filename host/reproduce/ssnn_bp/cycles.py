@@ -106,7 +106,7 @@ def _backward(
             for word, n_open in enumerate(gates):
                 if n_open:
                     bank.draw()
-                gradient += 6 + n_hit * (1 + int(n_open)) + 2 * int(got[word]) if n_open else 2
+                gradient += 7 + n_hit * (1 + int(n_open)) + 2 * int(got[word]) if n_open else 2
         spiking = _by_words(sources[layer][s, t], cfg.lanes)
         spiking = spiking[spiking.any(axis=1)]
         for mask in spiking:
