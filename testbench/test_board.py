@@ -246,7 +246,7 @@ def network(cfg: ChipConfig, seed: int) -> Network:
     )
 
 
-def patience(backend: str) -> dict[str, float]:
+def patience(backend: str) -> dict[str, Any]:
     """A simulated board on a busy machine may need long for an answer."""
     return {"timeout": 60.0} if backend.startswith("serial") else {}
 
