@@ -168,10 +168,9 @@ def _used(log: Path) -> dict[str, dict[str, int]]:
     }
 
 
-def _speed(report: dict[str, Any]) -> float:
-    """Clock in MHz that the placed design reaches, of several the one with the least room."""
-    clocks = report["fmax"].values()
-    return float(min(clocks, key=lambda clock: clock["achieved"] / clock["constraint"])["achieved"])
+def _room(report: dict[str, Any]) -> float:
+    """How much faster than asked the placed design runs; of several clocks, the one with the least room."""
+    return min(float(clock["achieved"] / clock["constraint"]) for clock in report["fmax"].values())
 
 
 def _too_large(resources: dict[str, dict[str, int]]) -> str:
@@ -306,7 +305,7 @@ def _place(
             raise _failure(command[0], result, log)
         written = out / Path(command[-1])
         written.replace(out / f"seed-{seed}{written.suffix}")
-        reached = _speed(json.loads(details.read_text(encoding="utf-8"))) * 1e6
+        reached = _room(json.loads(details.read_text(encoding="utf-8"))) * report["clock_hz"]
         met = reached >= report["clock_hz"]
         report["seeds"].append({"seed": seed, "fmax_hz": round(reached), "met": met, "seconds": seconds})
         if met and not all_seeds:
@@ -397,6 +396,8 @@ def _occupy_series7(info: BoardInfo, cfg: ChipConfig, folder: Path) -> dict[str,
 def _write(out: Path, work: Plan, cfg: ChipConfig) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()) and not (out / f"build_{TOP}.json").exists():
+            raise UserError(f"The folder {out} holds other files: name an empty one, or that of an earlier bitstream.")
         for pattern in (f"{TOP}.*", f"build_{TOP}.*", "seed-*", "report.*"):
             for old in out.glob(pattern):
                 old.unlink()

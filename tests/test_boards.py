@@ -421,3 +421,10 @@ def test_equal_chips_have_equal_bitstreams(info: BoardInfo, tmp_path: Path) -> N
     assert reports[0]["resources"]["block RAMs"]["used"] > 3
     if info is ICEBREAKER:
         assert reports[0]["resources"]["single-port RAMs"]["used"] == 1
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("mine")
+    told = refused("bitstream", "--layers", "4,4", "--lanes", "4", "--out", str(tmp_path))
+    assert "holds other files: name an empty one" in told
+    assert (tmp_path / "report.html").read_text() == "mine"
