@@ -39,9 +39,9 @@ CHIPS: dict[str, ChipConfig] = {
     "axonal delays, 16 slots": replace(BASE, delay_slots=16, axonal_delays=True),
     "die tables": replace(BASE, die_tables=True, neuron_lanes=0),
     "trace": replace(BASE, trace=True, neuron_lanes=0),
-    "learning": replace(BASE, learning=True),
-    "learning, 32 lanes": replace(BASE, learning=True, lanes=32),
-    "learning, 32 lanes, 10 bits, Bernoulli": replace(BASE, learning=True, lanes=32, weight_bits=10, bernoulli=True),
+    # Yosys 0.70 ends with an internal error on the same chip without the Bernoulli code.
+    "learning, Bernoulli code": replace(BASE, learning=True, bernoulli=True),
+    "learning, Bernoulli code, 32 lanes": replace(BASE, learning=True, bernoulli=True, lanes=32),
     "binary weights, 64 lanes": replace(BASE, lanes=64, weight_bits=1, binary_weights=True),
 }
 """Chips of the table by what they differ in from the first."""
