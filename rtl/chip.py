@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2
 
 from rtl.config import ChipConfig
 from rtl.control import Control
+from rtl.crc import WORD_BYTES
 from rtl.die import DieGlobals
 from rtl.encoder import Encoder
 from rtl.executor import Executor
@@ -26,6 +27,14 @@ from rtl.winner import Winner
 
 NARROW_LANES = 4
 """Up to so many lanes, answers go from the memories to the CRC within a cycle."""
+
+
+def crc_bytes(cfg: ChipConfig) -> int:
+    """Bytes of a link word that the CRC takes in a cycle: one on a narrow chip that updates its neurons in groups.
+
+    Such a chip is made for a small device, where a serial line is slower by far.
+    """
+    return 1 if cfg.lanes <= NARROW_LANES and cfg.neuron_groups > 1 else WORD_BYTES
 
 
 class Chip(wiring.Component):
@@ -53,8 +62,8 @@ class Chip(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cfg = self.cfg
-        m.submodules.receiver = receiver = Receiver(cfg.link_depth)
-        m.submodules.sender = sender = Sender()
+        m.submodules.receiver = receiver = Receiver(cfg.link_depth, crc_bytes(cfg))
+        m.submodules.sender = sender = Sender(crc_bytes(cfg))
         m.submodules.executor = executor = Executor(cfg)
         m.submodules.control = control = Control(cfg)
         m.submodules.encoder = encoder = Encoder(cfg)

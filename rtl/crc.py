@@ -8,31 +8,44 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-_ZERO = zlib.crc32(bytes(4), 0xFFFFFFFF) ^ 0xFFFFFFFF
-_COLUMNS = [zlib.crc32((1 << bit).to_bytes(4, "little"), 0xFFFFFFFF) ^ 0xFFFFFFFF for bit in range(32)]
-assert _ZERO == 0, "the register's update is linear"
-_MASKS = [sum((_COLUMNS[bit] >> row & 1) << bit for bit in range(32)) for row in range(32)]
-"""Bit `row` of the next register is the parity of (register ^ word) & _MASKS[row]."""
+WORD_BYTES = 4
+
+
+def _masks(size: int) -> list[int]:
+    """Bit `row` of the register after `size` bytes is the parity of (low bytes of the register ^ bytes) & masks[row].
+
+    The register's other bytes move down and are added.
+    """
+    columns = [zlib.crc32((1 << bit).to_bytes(size, "little"), 0xFFFFFFFF) ^ 0xFFFFFFFF for bit in range(8 * size)]
+    return [sum((column >> row & 1) << bit for bit, column in enumerate(columns)) for row in range(32)]
 
 
 class Crc32(wiring.Component):
-    """`crc` covers the words given with `valid` since the last `clear`, one cycle later.
+    """`crc` covers the words given with `valid` and `ready` since the last `clear`, one cycle later.
+
+    A word is shown with `valid` until it was taken. With `size` 4 that is at once; with `size` 1 the register takes a
+    byte in each cycle with `valid`, and `ready` comes with the last one, in a third of the cells.
 
     Amaranth's own generator makes the same hardware; this one is written with one parity per bit, which simulates an
     order of magnitude faster.
     """
 
-    def __init__(self) -> None:
-        super().__init__({"clear": In(1), "valid": In(1), "data": In(32), "crc": Out(32)})
+    def __init__(self, size: int = WORD_BYTES) -> None:
+        self.size = size
+        super().__init__({"clear": In(1), "valid": In(1), "ready": Out(1), "data": In(32), "crc": Out(32)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        bits, parts = 8 * self.size, WORD_BYTES // self.size
         register = Signal(32, init=0xFFFFFFFF)
-        mixed = Signal(32)
-        m.d.comb += self.crc.eq(~register)
+        mixed, part = Signal(bits), Signal(range(parts))
+        m.d.comb += [self.crc.eq(~register), self.ready.eq(part == parts - 1)]
         with m.If(self.clear):
             m.d.sync += register.eq(0xFFFFFFFF)
         with m.Elif(self.valid):
-            m.d.comb += mixed.eq(register ^ self.data)
-            m.d.sync += register.eq(Cat((mixed & mask).xor() for mask in _MASKS))
+            m.d.comb += mixed.eq(register[:bits] ^ self.data.word_select(part, bits))
+            m.d.sync += [
+                register.eq(Cat((mixed & mask).xor() for mask in _masks(self.size)) ^ register[bits:]),
+                part.eq(part + 1),
+            ]
         return m

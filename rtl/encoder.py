@@ -75,11 +75,15 @@ class Encoder(wiring.Component):
         pending_index = Signal(index_shape)
         last_mask = (1 << ((cfg.n_in - 1) % lanes + 1)) - 1
 
-        previous = Signal(32)
-        any_event = Signal()
-        time, source = self.event[16:], self.event[:16]
-        bad = (any_event & (self.event <= previous)) | (source >= cfg.n_in)
+        # Events are taken in their own step, so that an earlier one than this comes too late, and one of this step is
+        # in order if it is above those that were collected.
         collected = Signal(entry(cfg))
+        time, source = self.event[16:], self.event[:16]
+        event_lane, event_word = source[: ceil_log2(lanes)], source[ceil_log2(lanes) :]
+        same_word, now = Signal(), Signal()
+        m.d.comb += [same_word.eq(event_word == collected.index), now.eq(time == step)]
+        behind = (event_word < collected.index) | (same_word & (collected.mask >> event_lane).any())
+        bad = (time < step) | (now & pending & behind) | (source >= cfg.n_in)
 
         m.d.comb += [
             self.which.eq(step[0]),
@@ -96,7 +100,7 @@ class Encoder(wiring.Component):
                     m.d.comb += [self.which.eq(self.step[0]), self.clear.eq(1)]
                     m.d.sync += [step.eq(self.step), first_step.eq(self.first_step), position.eq(0), pending.eq(0)]
                     with m.If(self.first_step):
-                        m.d.sync += [self.bad_events.eq(0), any_event.eq(0)]
+                        m.d.sync += self.bad_events.eq(0)
                     with m.If(self.encoding[1]):
                         m.next = "EVENTS"
                     with m.Else():
@@ -138,15 +142,14 @@ class Encoder(wiring.Component):
                     with m.If(self.event_left & ~self.bad_events & bad):
                         m.d.sync += self.bad_events.eq(1)
                     m.d.comb += self.item.eq(collected)
-                    with m.If(self.event_left & ~self.bad_events & ~bad & (time == step)):
+                    with m.If(self.event_left & ~self.bad_events & ~bad & now):
                         m.d.comb += self.event_take.eq(1)
-                        m.d.sync += [previous.eq(self.event), any_event.eq(1), pending.eq(1)]
-                        lane, word = source[: ceil_log2(lanes)], source[ceil_log2(lanes) :]
-                        with m.If(pending & (collected.index == word)):
-                            m.d.sync += collected.mask.eq(collected.mask | (1 << lane))
+                        m.d.sync += pending.eq(1)
+                        with m.If(pending & same_word):
+                            m.d.sync += collected.mask.eq(collected.mask | (1 << event_lane))
                         with m.Else():
                             m.d.comb += self.push.eq(pending)
-                            m.d.sync += [collected.index.eq(word), collected.mask.eq(1 << lane)]
+                            m.d.sync += [collected.index.eq(event_word), collected.mask.eq(1 << event_lane)]
                     with m.Else():
                         m.d.comb += self.push.eq(pending)
                         m.next = "IDLE"

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl.crc import Crc32
+from rtl.crc import WORD_BYTES, Crc32
 from rtl.registers import Status
 
 WORD = data.StructLayout({"data": 32, "last": 1})
@@ -28,12 +28,12 @@ class Receiver(wiring.Component):
     `available` says that a committed frame starts at `start`; the reader gives `fetch` and has that word in `record`
     in the next cycle, and hands `release` words back when it has done with the frame.
 
-    Words are accepted in every cycle unless the ring is full of frames that wait. A frame that alone would not fit is
-    dropped and answered.
+    Words are accepted whenever the CRC takes them, `crc_bytes` of each in a cycle, unless the ring is full of frames
+    that wait. A frame that alone would not fit is dropped and answered.
     """
 
-    def __init__(self, depth: int) -> None:
-        self.depth = depth
+    def __init__(self, depth: int, crc_bytes: int = WORD_BYTES) -> None:
+        self.depth, self.crc_bytes = depth, crc_bytes
         super().__init__(
             {
                 "rx": In(stream.Signature(WORD)),
@@ -49,7 +49,7 @@ class Receiver(wiring.Component):
         m = Module()
         depth = self.depth
         m.submodules.ring = ring = Memory(shape=RECORD, depth=depth, init=[])
-        m.submodules.crc = crc = Crc32()
+        m.submodules.crc = crc = Crc32(self.crc_bytes)
         read, write = ring.read_port(), ring.write_port()
 
         # Pointers have one bit more than addresses, so that a full ring is not an empty one.
@@ -63,16 +63,17 @@ class Receiver(wiring.Component):
         full = ((written - released) & modulus) == depth
 
         word = self.rx.payload
-        take = Signal()
+        room, take = Signal(), Signal()
         m.d.comb += [
-            self.rx.ready.eq(~full | whole_ring | dropping),
+            room.eq(~full | whole_ring | dropping),
+            self.rx.ready.eq(room & (crc.ready | word.last)),
             take.eq(self.rx.valid & self.rx.ready),
             self.available.eq(committed != released),
             self.start.eq(released[:-1]),
             read.addr.eq(self.fetch),
             self.record.eq(read.data),
             crc.data.eq(word.data),
-            crc.valid.eq(take & ~word.last),
+            crc.valid.eq(self.rx.valid & room & ~word.last),
             crc.clear.eq(take & word.last),
             write.addr.eq(written[:-1]),
             write.data.data.eq(word.data),
@@ -132,9 +133,13 @@ class Stage(wiring.Component):
 
 
 class Sender(wiring.Component):
-    """Passes the words of an answer on and adds the CRC after the one marked `last`."""
+    """Passes the words of an answer on and adds the CRC after the one marked `last`.
 
-    def __init__(self) -> None:
+    The CRC takes `crc_bytes` of a word in a cycle.
+    """
+
+    def __init__(self, crc_bytes: int = WORD_BYTES) -> None:
+        self.crc_bytes = crc_bytes
         super().__init__(
             {
                 "words": In(stream.Signature(WORD)),
@@ -145,7 +150,7 @@ class Sender(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = crc = Crc32()
+        m.submodules.crc = crc = Crc32(self.crc_bytes)
         closing = Signal()
         m.d.comb += [self.busy.eq(closing), crc.data.eq(self.words.payload.data)]
         with m.If(closing):
@@ -159,11 +164,11 @@ class Sender(wiring.Component):
                 m.d.sync += closing.eq(0)
         with m.Else():
             m.d.comb += [
-                self.tx.valid.eq(self.words.valid),
+                self.tx.valid.eq(self.words.valid & crc.ready),
                 self.tx.payload.data.eq(self.words.payload.data),
-                self.words.ready.eq(self.tx.ready),
-                crc.valid.eq(self.words.valid & self.tx.ready),
+                self.words.ready.eq(self.tx.ready & crc.ready),
+                crc.valid.eq(self.words.valid & (self.tx.ready | ~crc.ready)),
             ]
-            with m.If(self.words.valid & self.tx.ready & self.words.payload.last):
+            with m.If(self.words.valid & self.words.ready & self.words.payload.last):
                 m.d.sync += closing.eq(1)
         return m

@@ -74,9 +74,11 @@ async def take_frame(context: Any, dut: Receiver, pause: int) -> tuple[int, Word
     return (words[0] & 0xFFFF if error else int(Status.OK)), words
 
 
-def receives(frames: list[Words], slow_in: Iterator[int], slow_out: Iterator[int], depth: int = DEPTH) -> None:
+def receives(
+    frames: list[Words], slow_in: Iterator[int], slow_out: Iterator[int], depth: int = DEPTH, crc_bytes: int = 4
+) -> None:
     """Send frames and check that what is kept is what the golden model keeps, in the same order."""
-    dut = Receiver(depth)
+    dut = Receiver(depth, crc_bytes)
     stream = [word for words in frames for word in words]
     kept: list[tuple[int, Words]] = []
 
@@ -101,25 +103,32 @@ KINDS = ["good", "good", "bad CRC", "wrong length", "two words", "one word"]
     drawn=st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, DEPTH + 3)), min_size=4, max_size=8),
     seed=st.integers(0, 1 << 16),
     often=st.sampled_from([0.0, 0.2, 0.8]),
+    crc_bytes=st.sampled_from([1, 4]),
 )
-def test_frames_are_kept_or_answered_in_order(drawn: list[tuple[str, int]], seed: int, often: float) -> None:
+def test_frames_are_kept_or_answered_in_order(
+    drawn: list[tuple[str, int]], seed: int, often: float, crc_bytes: int
+) -> None:
     draw = random.Random(seed)
     frames = [
         frame(kind, [draw.getrandbits(32) for _ in range(length)], tag) for tag, (kind, length) in enumerate(drawn)
     ]
-    receives(frames, pauses(seed, often), pauses(seed + 1, often, 40))
+    receives(frames, pauses(seed, often), pauses(seed + 1, often, 40), crc_bytes=crc_bytes)
 
 
+@pytest.mark.parametrize("crc_bytes", [1, 4])
 @pytest.mark.parametrize("length", [DEPTH - 3, DEPTH - 2, DEPTH - 1, DEPTH, 3 * DEPTH])
-def test_a_frame_as_long_as_the_ring_fits_and_a_longer_one_is_refused(length: int) -> None:
+def test_a_frame_as_long_as_the_ring_fits_and_a_longer_one_is_refused(length: int, crc_bytes: int) -> None:
     good = frame("good", [1, 2, 3], 7)
-    receives([good, frame("good", list(range(length)), 1), good], no_pauses(), no_pauses())
+    frames = [good, frame("good", list(range(length)), 1), good]
+    receives(frames, no_pauses(), no_pauses(), crc_bytes=crc_bytes)
 
 
+@pytest.mark.parametrize("crc_bytes", [1, 4])
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_a_bad_frame_leaves_the_frames_around_it_alone(kind: str) -> None:
+def test_a_bad_frame_leaves_the_frames_around_it_alone(kind: str, crc_bytes: int) -> None:
     good = [frame("good", [5 * tag, 6], tag) for tag in range(6)]
-    receives([*good[:3], frame(kind, [9, 9, 9], 9), frame(kind, [], 10), *good[3:]], no_pauses(), pauses(1, 0.9, 30))
+    frames = [*good[:3], frame(kind, [9, 9, 9], 9), frame(kind, [], 10), *good[3:]]
+    receives(frames, no_pauses(), pauses(1, 0.9, 30), crc_bytes=crc_bytes)
 
 
 def test_the_receiver_waits_only_when_its_ring_is_full() -> None:
@@ -138,9 +147,10 @@ def test_the_receiver_waits_only_when_its_ring_is_full() -> None:
     simulate(dut, bench, cycles=500)
 
 
+@pytest.mark.parametrize("crc_bytes", [1, 4])
 @pytest.mark.parametrize("often", [0.0, 0.5])
-def test_the_sender_adds_the_crc_to_every_answer(often: float) -> None:
-    dut = Sender()
+def test_the_sender_adds_the_crc_to_every_answer(often: float, crc_bytes: int) -> None:
+    dut = Sender(crc_bytes)
     draw = random.Random(4)
     answers = [[draw.getrandbits(32) for _ in range(length)] for length in (1, 2, 1, 9, 5)]
     got: Words = []

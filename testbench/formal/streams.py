@@ -32,10 +32,10 @@ def steady(t: Bench, offered: Any) -> Value:
 
 
 class FreeCrc(wiring.Component):
-    """Stands for :class:`rtl.crc.Crc32` where its value does not matter: whoever puts it in drives `crc`."""
+    """Stands for :class:`rtl.crc.Crc32` of either size: whoever puts it in drives `crc` and `ready`."""
 
     def __init__(self) -> None:
-        super().__init__({"clear": In(1), "valid": In(1), "data": In(32), "crc": Out(32)})
+        super().__init__({"clear": In(1), "valid": In(1), "ready": Out(1), "data": In(32), "crc": Out(32)})
 
     def elaborate(self, platform: object) -> Module:
         return Module()
@@ -50,11 +50,11 @@ def receiver(t: Bench, depth: int, block: type[Receiver] = Receiver) -> None:
         rings.append(WatchedMemory(t, **arguments))
         return rings[-1]
 
-    with patch.object(link, "Crc32", lambda: crc), patch.object(link, "Memory", memory):
+    with patch.object(link, "Crc32", lambda size: crc), patch.object(link, "Memory", memory):
         inside = Inside(dut)
     m.submodules.dut = inside.fragment
     (ring,) = rings
-    t.drive(dut.rx.valid, dut.rx.payload, dut.fetch, dut.release, crc.crc)
+    t.drive(dut.rx.valid, dut.rx.payload, dut.fetch, dut.release, crc.crc, crc.ready)
     take, word = dut.rx.valid & dut.rx.ready, dut.rx.payload
 
     # What a frame leaves in the ring, from its words alone.
@@ -74,7 +74,8 @@ def receiver(t: Bench, depth: int, block: type[Receiver] = Receiver) -> None:
         m.d.sync += count.eq(Mux(word.last, 0, Mux(count == depth + 1, count, count + 1)))
         with m.If(count == 0):
             m.d.sync += header.eq(word.data)
-    t.claim(crc.valid == (take & ~word.last))
+    t.claim((crc.valid & crc.ready) == (take & ~word.last))
+    t.claim(~t.past(crc.valid & ~crc.ready) | ~steady(t, dut.rx) | crc.valid)
     t.claim(crc.clear == ends)
     t.claim(crc.data == word.data)
 
@@ -83,8 +84,8 @@ def receiver(t: Bench, depth: int, block: type[Receiver] = Receiver) -> None:
     t.assume(dut.release <= level)
     m.d.sync += level.eq(level + Mux(ends, size, 0) - dut.release)
     t.claim(dut.available == (level != 0))
-    # The sender of frames waits only while there is one to be read.
-    t.claim(dut.rx.ready | dut.available)
+    # The sender of frames waits only for the CRC or while there is a frame to be read.
+    t.claim(dut.rx.ready | dut.available | ~crc.ready)
 
     # The word at one place of the ring: there from the end of its frame until it is given back.
     place = ring.place
@@ -103,7 +104,7 @@ def receiver(t: Bench, depth: int, block: type[Receiver] = Receiver) -> None:
     t.reach(there & ~expected.error & (offset == 0))
     t.reach(there & expected.error)
     if depth == 4:
-        t.reach(~dut.rx.ready)
+        t.reach(~dut.rx.ready & crc.ready)
 
     # For the induction: what the block's registers have to do with this.
     mask = 2 * depth - 1
@@ -132,12 +133,13 @@ class AlwaysReady(Receiver):
 
 
 def sender(t: Bench, block: type[Sender] = Sender) -> None:
-    """Every word once and at once, and after each marked one the CRC, which was given the words since the last."""
+    """Every word once, when the CRC takes it, and after each marked one the CRC of the words since the last one."""
     m, dut, crc = t.m, block(), FreeCrc()
-    with patch.object(link, "Crc32", lambda: crc):
+    with patch.object(link, "Crc32", lambda size: crc):
         m.submodules.dut = Inside(dut).fragment
-    t.drive(dut.words.valid, dut.words.payload, dut.tx.ready, crc.crc)
+    t.drive(dut.words.valid, dut.words.payload, dut.tx.ready, crc.crc, crc.ready)
     t.assume(steady(t, dut.words))
+    t.assume(~t.past(crc.ready & ~crc.valid) | crc.ready)
     t.assume(t.past(crc.valid | crc.clear, init=1) | (crc.crc == t.past(crc.crc)))
     given, sent = dut.words.valid & dut.words.ready, dut.tx.valid & dut.tx.ready
     closing = Signal()
@@ -145,7 +147,8 @@ def sender(t: Bench, block: type[Sender] = Sender) -> None:
         m.d.sync += closing.eq(1)
     with m.If(sent & closing):
         m.d.sync += closing.eq(0)
-    t.claim(crc.valid == given)
+    t.claim((crc.valid & crc.ready) == given)
+    t.claim(~t.past(crc.valid & ~crc.ready) | crc.valid)
     t.claim(~crc.valid | (crc.data == dut.words.payload.data))
     t.claim(crc.clear == (sent & closing))
     t.claim(steady(t, dut.tx))
@@ -153,7 +156,7 @@ def sender(t: Bench, block: type[Sender] = Sender) -> None:
     t.claim(given == (sent & ~closing))
     t.claim(~sent | (dut.tx.payload.data == Mux(closing, crc.crc, dut.words.payload.data)))
     # It adds no wait of its own.
-    t.claim(dut.tx.valid == (dut.words.valid | closing))
+    t.claim(dut.tx.valid == ((dut.words.valid & crc.ready) | closing))
     t.claim(dut.busy == closing)
     t.reach(sent & closing)
 
