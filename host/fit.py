@@ -8,13 +8,12 @@ changes of the hardware (half an hour): ``python -m host.fit --calibrate``.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,8 @@ from rtl.config import ChipConfig, ConfigError
 POINTS = Path(__file__).with_name("fit.json")
 TOLERANCE = 0.15
 """Relative error that the estimate of logic may have; tests hold it to that."""
+NEAR = 0.04
+"""The same if a chip with these options, but another network, was measured."""
 
 OPERATORS = ("arithmetic", "comparison", "choice", "logic", "shift", "register")
 FEATURES = (*OPERATORS, "memory flip-flops", "memory LUTs", "memory choices", "soft products", "joined products")
@@ -59,6 +60,8 @@ class Fit:
     places: tuple[Place, ...]
     logic_cells: int
     """Estimate."""
+    tolerance: float = TOLERANCE
+    """Relative error that it may have."""
 
     def count(self, kind: str) -> int:
         """Primitives of a kind that the memories take."""
@@ -91,7 +94,7 @@ class Fit:
         if set(self.missing) - {"logic cells"}:
             return True
         needed, available = self.needs["logic cells"]
-        return not needed * (1 - TOLERANCE) < available < needed * (1 + TOLERANCE)
+        return not needed * (1 - self.tolerance) < available < needed * (1 + self.tolerance)
 
 
 # ---- estimates ------------------------------------------------------------------------------------------------------
@@ -127,7 +130,31 @@ def _measure(info: BoardInfo, cfg: ChipConfig) -> tuple[Inventory, tuple[Place, 
 def estimate(info: BoardInfo, cfg: ChipConfig) -> Fit:
     """What the chip `cfg` needs of a board."""
     _, places = _measure(info, cfg)
-    return Fit(info, cfg, places, cells(info, cfg, weights(info.family)))
+    logic = cells(info, cfg, weights(info.family))
+    found = error(info, cfg)
+    if found is None:
+        return Fit(info, cfg, places, logic)
+    return Fit(info, cfg, places, round(logic / found), NEAR)
+
+
+def error(info: BoardInfo, cfg: ChipConfig) -> float | None:
+    """By what factor chips with the options of `cfg` are estimated wrongly, if one was measured."""
+    return _error(info.family, _options(cfg))
+
+
+def _options(cfg: ChipConfig) -> str:
+    """All of a chip but its network, and the buffer whose length follows from that."""
+    return replace(cfg, layers=(1, 1), receive_words=0).to_json()
+
+
+@cache
+def _error(family: str, options: str) -> float | None:
+    info = find(CALIBRATION[family][0])
+    for point in _measured()["points"][family]:
+        cfg = ChipConfig.from_dict(point["config"])
+        if _options(cfg) == options:
+            return cells(info, cfg, weights(family)) / float(point["used"]["logic cells"])
+    return None
 
 
 def cells(info: BoardInfo, cfg: ChipConfig, by: np.ndarray) -> int:
@@ -138,7 +165,13 @@ def cells(info: BoardInfo, cfg: ChipConfig, by: np.ndarray) -> int:
 @cache
 def weights(family: str) -> np.ndarray:
     """Logic cells for a bit of each of `FEATURES`, from the measured points."""
-    return np.array(json.loads(POINTS.read_text(encoding="utf-8"))["weights"][family])
+    return np.array(_measured()["weights"][family])
+
+
+@cache
+def _measured() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(POINTS.read_text(encoding="utf-8"))
+    return found
 
 
 def solve(features: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -175,12 +208,12 @@ def changes(cfg: ChipConfig) -> Iterator[list[tuple[str, ChipConfig]]]:
         found = []
         for option, fields in kind:
             with suppress(ConfigError):  # a combination that does not exist
-                found.append((option, dataclasses.replace(cfg, **fields)))
+                found.append((option, replace(cfg, **fields)))
         if found:
             yield found
 
 
-def largest(info: BoardInfo, cfg: ChipConfig) -> ChipConfig | None:
+def largest(info: BoardInfo, cfg: ChipConfig, fits: Callable[[ChipConfig], bool]) -> ChipConfig | None:
     """The chip with the largest hidden layers, all shrunk alike, that fits; `None` if there is none."""
     hidden = cfg.layers[1:-1]
     if not hidden:
@@ -188,25 +221,29 @@ def largest(info: BoardInfo, cfg: ChipConfig) -> ChipConfig | None:
 
     def chip(size: int) -> ChipConfig:
         scaled = (max(1, size * width // max(hidden)) for width in hidden)
-        return dataclasses.replace(cfg, layers=(cfg.n_in, *scaled, cfg.n_out))
+        return replace(cfg, layers=(cfg.n_in, *scaled, cfg.n_out))
 
-    if not estimate(info, chip(1)).ok:
+    if not fits(chip(1)):
         return None
     low, high = 1, max(hidden)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if estimate(info, chip(middle)).ok else (low, middle)
+        low, high = (middle, high) if fits(chip(middle)) else (low, middle)
     return chip(low)
 
 
 def advice(fit: Fit) -> list[str]:
-    """Single changes after which the chip fits, as options of the command line, each as mild as can be."""
-    found = [
-        next(option for option, cfg in kind if estimate(fit.info, cfg).ok)
-        for kind in changes(fit.cfg)
-        if estimate(fit.info, kind[-1][1]).ok
-    ]
-    smaller = largest(fit.info, fit.cfg)
+    """Single changes after which the chip fits for certain, as options of the command line, each as mild as can be."""
+    # How far the estimate of this chip is off, if its logic was counted, holds for its relatives.
+    off = fit.logic_cells / estimate(fit.info, fit.cfg).logic_cells
+
+    def fits(cfg: ChipConfig) -> bool:
+        found = estimate(fit.info, cfg)
+        found = replace(found, logic_cells=round(found.logic_cells * off))
+        return found.ok and found.certain
+
+    found = [next(option for option, cfg in kind if fits(cfg)) for kind in changes(fit.cfg) if fits(kind[-1][1])]
+    smaller = largest(fit.info, fit.cfg, fits)
     if smaller is not None:
         found.append(f"--layers {','.join(map(str, smaller.layers))} (the largest hidden layers that fit)")
     return found
@@ -214,8 +251,9 @@ def advice(fit: Fit) -> list[str]:
 
 def sentence(fit: Fit) -> str:
     """By how much the chip does not fit and what to change, in one sentence."""
+    about = "about " * (fit.tolerance > 0)
     missing = " and ".join(
-        f"{'about ' * (name == 'logic cells')}{needed:,} {name} of {available:,} ({needed - available:,} too many)"
+        f"{about * (name == 'logic cells')}{needed:,} {name} of {available:,} ({needed - available:,} too many)"
         for name, (needed, available) in fit.missing.items()
     )
     tried = advice(fit)
@@ -230,6 +268,9 @@ CALIBRATION: dict[str, tuple[str, tuple[dict[str, Any], ...]]] = {
     "ice40": (
         "icebreaker",
         (
+            {"layers": (784, 128, 10)},
+            {"layers": (64, 32, 10)},
+            {"layers": (256, 64, 32, 10)},
             {"layers": (16, 8, 4), "lanes": 4, "neuron_lanes": 1, "weight_bits": 4, "state_bits": 12},
             {"layers": (64, 32, 10), "lanes": 4, "neuron_lanes": 2, "weight_bits": 8, "state_bits": 16},
             {"layers": (784, 128, 10), "lanes": 8, "neuron_lanes": 1, "weight_bits": 8, "state_bits": 16},
@@ -241,11 +282,14 @@ CALIBRATION: dict[str, tuple[str, tuple[dict[str, Any], ...]]] = {
     "ecp5": (
         "ulx3s-85f",
         (
-            {"layers": (16, 8, 4), "lanes": 4, "weight_bits": 4, "state_bits": 12},
-            {"layers": (784, 128, 10), "lanes": 8, "weight_bits": 8, "state_bits": 24},
+            {"layers": (784, 128, 10)},
+            {"layers": (64, 32, 10)},
+            {"layers": (16, 8, 4), "lanes": 4, "neuron_lanes": 0, "weight_bits": 4, "state_bits": 12},
+            {"layers": (784, 128, 10), "lanes": 8, "neuron_lanes": 0, "weight_bits": 8, "state_bits": 24},
             {"layers": (64, 32, 10), "lanes": 16, "neuron_lanes": 2, "weight_bits": 8, "state_bits": 16},
-            {"layers": (64, 32, 10), "lanes": 4, "weight_bits": 10, "state_bits": 24, "learning": True},
-            {"layers": (64, 32, 10), "lanes": 8, "weight_bits": 8, "state_bits": 16, "delay_slots": 16},
+            {"layers": (64, 32, 10), "lanes": 4, "neuron_lanes": 0, "weight_bits": 10, "learning": True},
+            {"layers": (64, 32, 10), "lanes": 8, "neuron_lanes": 0, "state_bits": 16, "delay_slots": 16},
+            {"layers": (784, 128, 10), "weight_bits": 10, "learning": True},
             {"layers": (64, 48), "lanes": 32, "neuron_lanes": 4, "binary_weights": True, "state_bits": 16},
             {"layers": (784, 128, 10), "lanes": 16, "neuron_lanes": 2, "state_bits": 16, "bernoulli": False},
             {"layers": (64, 48, 10), "lanes": 8, "neuron_lanes": 1, "weight_bits": 6, "state_bits": 20},
@@ -254,9 +298,9 @@ CALIBRATION: dict[str, tuple[str, tuple[dict[str, Any], ...]]] = {
     "series7": (
         "arty-a7-35",
         (
-            {"layers": (16, 8, 4), "lanes": 4, "weight_bits": 4, "state_bits": 12},
-            {"layers": (64, 32, 10), "lanes": 16, "neuron_lanes": 2, "weight_bits": 8, "state_bits": 16},
-            {"layers": (64, 32, 10), "lanes": 4, "weight_bits": 10, "state_bits": 24, "learning": True},
+            {"layers": (784, 128, 10)},
+            {"layers": (16, 8, 4), "lanes": 4, "neuron_lanes": 0, "weight_bits": 4, "state_bits": 12},
+            {"layers": (64, 32, 10), "lanes": 4, "neuron_lanes": 0, "weight_bits": 10, "learning": True},
         ),
     ),
 }
@@ -272,7 +316,7 @@ def calibrate(families: Sequence[str], *, measure: bool = True, say: Callable[[s
         Synthesise and pack the chips of `CALIBRATION` first; otherwise the points that are there are taken, with the
         hardware as it is now.
     """
-    from host.bitstream import find_tools, occupy
+    from host.bitstream import find_tools, occupy, versions
 
     known = json.loads(POINTS.read_text(encoding="utf-8"))
     known["features"] = list(FEATURES)
@@ -287,7 +331,7 @@ def calibrate(families: Sequence[str], *, measure: bool = True, say: Callable[[s
             say(f"{family}: {cfg.to_json()}: {used}")
         if measure:
             known["points"][family] = points
-            known["tools"][family] = find_tools("ecp5" if family == "series7" else family).versions
+            known["tools"][family] = versions(find_tools("ecp5" if family == "series7" else family))
         known["weights"][family] = fitted(info, known["points"][family]).round(5).tolist()
         POINTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 

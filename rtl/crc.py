@@ -23,8 +23,8 @@ def _masks(size: int) -> list[int]:
 class Crc32(wiring.Component):
     """`crc` covers the words given with `valid` and `ready` since the last `clear`, one cycle later.
 
-    A word is shown with `valid` until it was taken. With `size` 4 that is at once; with `size` 1 the register takes a
-    byte in each cycle with `valid`, and `ready` comes with the last one, in a third of the cells.
+    A word stays in `data` until it was taken. With `size` 4 that is at once; with `size` 1 the register takes a byte in
+    each cycle with `valid`, and `ready` is high for the last one. That takes half of the cells.
 
     Amaranth's own generator makes the same hardware; this one is written with one parity per bit, which simulates an
     order of magnitude faster.

@@ -18,7 +18,7 @@ from amaranth.utils import exact_log2
 from rtl.cobs import BYTE, CobsDecoder, CobsEncoder
 from rtl.link import WORD
 from rtl.packets import HEADER_BYTES, LONGEST_BODY, PACKET_WORDS, SERIAL_MAGIC, SERIAL_VERSION
-from rtl.uart import MIN_DIVISOR, UartReceiver, UartTransmitter
+from rtl.uart import UartReceiver, UartTransmitter, bit_cycles
 
 RING_BYTES = (256, 512, 1024, 2048)
 
@@ -661,18 +661,11 @@ class SerialBridge(wiring.Component):
     Raises
     ------
     ValueError
-        If a whole number of clock cycles, at least 4, is not a bit's time within 2 %, or as `PacketBridge`.
+        As :func:`rtl.uart.bit_cycles` and `PacketBridge`.
     """
 
     def __init__(self, clock_hz: int, baud: int, ring_bytes: int = 512) -> None:
-        if baud < 1:
-            raise ValueError(f"baud = {baud}: must be positive")
-        self.divisor = max(round(clock_hz / baud), MIN_DIVISOR)
-        if abs(clock_hz - self.divisor * baud) > 0.02 * clock_hz:
-            raise ValueError(
-                f"baud = {baud}: a bit must last a whole number of clock cycles, at least {MIN_DIVISOR}, within 2 %; "
-                f"with clock_hz = {clock_hz} the nearest is {clock_hz / self.divisor:.0f}"
-            )
+        self.divisor = bit_cycles(clock_hz, baud)
         self.bridge = PacketBridge(clock_hz, ring_bytes)
         super().__init__(
             {

@@ -15,6 +15,23 @@ def _check(divisor: int) -> None:
         raise ValueError(f"divisor = {divisor}: must be at least {MIN_DIVISOR} clock cycles per bit")
 
 
+def bit_cycles(clock_hz: int, baud: int) -> int:
+    """Clock cycles of a bit.
+
+    Raises
+    ------
+    ValueError
+        If no whole number of them, at least 4, is a bit's time within 2 %.
+    """
+    cycles = max(round(clock_hz / max(baud, 1)), MIN_DIVISOR)
+    if baud < 1 or abs(clock_hz - cycles * baud) > 0.02 * clock_hz:
+        raise ValueError(
+            f"baud = {baud}: a bit must last a whole number of clock cycles, at least {MIN_DIVISOR}, within 2 %; "
+            f"at {clock_hz / 1e6:g} MHz the nearest rate is {clock_hz / cycles:.0f}"
+        )
+    return cycles
+
+
 class UartReceiver(wiring.Component):
     """Bytes from a line on which a bit lasts `divisor` clock cycles.
 

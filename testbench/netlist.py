@@ -15,23 +15,20 @@ models that fit (a flip-flop without its second input, half a distributed RAM).
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rtl.config import ChipConfig
 from rtl.synthesis import preparation
 from testbench.build import HERE, kept_text
-from testbench.toolchain import ToolchainError
+from testbench.fpga import Tool, find
 
 TOP = "spikeloop"
 
@@ -63,54 +60,16 @@ FAMILIES = {
 }
 
 
-@dataclass(frozen=True)
-class Tool:
-    """Command line and version of a program."""
-
-    command: tuple[str, ...]
-    version: str
-
-    def run(self, folder: Path, *arguments: str) -> None:
-        """Run it in a folder; raises ``RuntimeError`` with the end of what it printed if it fails."""
-        result = subprocess.run(
-            [*self.command, *arguments],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        if result.returncode:
-            end = (result.stdout + result.stderr)[-2000:]
-            raise RuntimeError(f"{self.command[-1]} failed (exit code {result.returncode}):\n{end}")
-
-
-@cache
-def find(name: str) -> Tool:
-    """The program of this name on ``PATH``, else that of the YoWASP package named after it.
-
-    Raises
-    ------
-    ToolchainError
-        If there is none.
-    """
-    native = shutil.which(name)
-    if native:
-        printed = subprocess.run([native, "--version"], capture_output=True, text=True, check=False)
-        return Tool((native,), (printed.stdout + printed.stderr).strip())
-    package = f"yowasp-{name}"
-    module = package.replace("-", "_")
-    if importlib.util.find_spec(module) is None:
-        raise ToolchainError(
-            f"`{name}`, which makes netlists, is neither on PATH nor there as a Python package: "
-            f"install the package (pip install {package})."
-        )
-    program = f"import sys, {module}; sys.exit({module}.run_{name.replace('-', '_')}(sys.argv[1:]))"
-    return Tool((sys.executable, "-c", program), f"YoWASP {importlib.metadata.version(package)}")
+def _run(tool: Tool, folder: Path, *arguments: str) -> None:
+    """Run a program; raises ``RuntimeError`` with the end of what it printed if it fails."""
+    result = tool.run(folder, *arguments)
+    if result.returncode:
+        end = (result.stdout + result.stderr)[-2000:]
+        raise RuntimeError(f"{tool.command[-1]} failed (exit code {result.returncode}):\n{end}")
 
 
 def _yosys_data() -> Path:
-    """Folder of the files that belong to the Yosys of :func:`find`."""
+    """Folder of the files that belong to the Yosys of :func:`testbench.fpga.find`."""
     if shutil.which("yosys"):
         printed = subprocess.run(["yosys-config", "--datdir"], capture_output=True, text=True, check=True)
         return Path(printed.stdout.strip())
@@ -154,7 +113,7 @@ def netlist(cfg: ChipConfig, family: str) -> str:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "chip.il").write_text(rtlil.convert(Chip(cfg), name=TOP, emit_src=False), encoding="utf-8")
-            yosys.run(folder, "-q", "-p", "; ".join(script))
+            _run(yosys, folder, "-q", "-p", "; ".join(script))
             return (folder / "netlist.v").read_text(encoding="utf-8")
 
     text = kept_text(cfg, make, yosys=[yosys.version, *script])
@@ -195,12 +154,12 @@ def placed_board(cfg: ChipConfig, clock_hz: int, baud: int) -> str:
             folder = Path(name)
             board = Board(cfg, clock_hz, baud)
             (folder / "board.il").write_text(rtlil.convert(board, name="board", emit_src=False), encoding="utf-8")
-            yosys.run(folder, "-q", "-p", "; ".join(script))
-            nextpnr.run(folder, *placement, "-q", "--json", "board.json", "--write", "placed.json")
+            _run(yosys, folder, "-q", "-p", "; ".join(script))
+            _run(nextpnr, folder, *placement, "-q", "--json", "board.json", "--write", "placed.json")
             placed = json.loads((folder / "placed.json").read_text(encoding="utf-8"))
             _tie_inputs(placed)
             (folder / "tied.json").write_text(json.dumps(placed), encoding="utf-8")
-            yosys.run(folder, "-q", "-p", "; ".join(["read_json tied.json", "rename top board", *WRITING]))
+            _run(yosys, folder, "-q", "-p", "; ".join(["read_json tied.json", "rename top board", *WRITING]))
             return (folder / "netlist.v").read_text(encoding="utf-8")
 
     tools = [yosys.version, *script, nextpnr.version, *placement]

@@ -300,8 +300,8 @@ def test_a_hundred_thousand_frames_survive_a_line_that_damages_one_byte_in_a_hun
             program = random_program(CFG, seed, chapters=2, samples=400, max_steps=6, everything=seed == 0)
             totals += compare(program, line.exchange(program.words), model.exchange(program.words))
             seed += 1
-            if seed % 50 == 0:
-                show(f"{totals.frames:,} frames after {time.monotonic() - start:,.0f} s")
+            if seed % 10 == 0:
+                print(f"{totals.frames:,} frames after {time.monotonic() - start:,.0f} s", flush=True)
         memories = read_everything(CFG)
         compare(memories, line.exchange(memories.words), model.exchange(memories.words))
         counters, traffic = board.counters, line.traffic

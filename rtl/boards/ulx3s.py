@@ -26,7 +26,7 @@ _board = partial(
     leds=(0, 1, 2),
     clock=_clock,
     loaders=("openFPGALoader -b ulx3s {file}", "fujprog {file}"),
-    options={"layers": (784, 128, 10), "lanes": 8, "die_tables": False},
+    options={"layers": (784, 128, 10), "lanes": 16, "neuron_lanes": 2, "state_bits": 20, "die_tables": False},
 )
 
 BOARDS = (
