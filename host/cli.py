@@ -276,6 +276,9 @@ def _board_chip(name: str, config: Path | None, layers: str | None, **fields: An
 
     info = find(name)
     if config is not None:
+        for option, value in {"layers": layers, **fields}.items():
+            if value is not None:
+                raise UserError(f"--config {config} is the whole chip: leave --{option.replace('_', '-')} out.")
         return info, _config(config)
     return info, info.config(layers=None if layers is None else _sizes(layers, "Layers"), **fields)
 
@@ -788,7 +791,12 @@ def bitstream(
             loaders = " or ".join(loader.format(file=folder / report["bitstream"]["file"]) for loader in info.loaders)
             console.print(f"Load it with: {loaders}", highlight=False, soft_wrap=True)
         else:
-            console.print(f"For Vivado: vivado -mode batch -source {flow.TOP}.tcl, in {folder}", highlight=False)
+            loaders = " or ".join(loader.format(file=f"{flow.TOP}.bit") for loader in info.loaders)
+            console.print(
+                f"In {folder}: vivado -mode batch -source {flow.TOP}.tcl, then {loaders}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 @app.command(epilog="Example: spikeloop fit --board icebreaker --layers 784,128,10\n\nExample: spikeloop fit")

@@ -301,9 +301,7 @@ def test_a_design_that_does_not_fit_says_of_what_there_is_too_little(
 ) -> None:
     speeds(monkeypatch, seed1=20.0)
     monkeypatch.setenv("FAKE_CELLS", "6000")
-    told = (
-        r"does not fit iCEBreaker: it needs 6,000 logic cells of 5,280 \(720 too many\); (it would|no single)"
-    )
+    told = r"does not fit iCEBreaker: it needs 6,000 logic cells of 5,280 \(720 too many\); (it would|no single)"
     with pytest.raises(UserError, match=told):
         build(ICEBREAKER, TINY, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["resources"]["logic cells"]["used"] == 6000
@@ -375,6 +373,13 @@ def test_bad_seeds_are_refused(seeds: str) -> None:
 )
 def test_bad_options_are_refused(arguments: tuple[str, ...], told: str) -> None:
     assert told in refused("bitstream", *arguments)
+
+
+def test_a_whole_configuration_and_an_option_of_the_chip_exclude_each_other(tmp_path: Path) -> None:
+    (tmp_path / "chip.json").write_text(TINY.to_json())
+    for command in ("fit", "bitstream"):
+        told = refused(command, "--board", "icebreaker", "--config", str(tmp_path / "chip.json"), "--layers", "4,4")
+        assert "is the whole chip: leave --layers out" in told
 
 
 def test_missing_programs_are_named_with_the_extra_that_brings_them(

@@ -18,7 +18,7 @@ from rtl.config import ChipConfig
 runner = CliRunner()
 COMMANDS = (
     "train", "demo", "evaluate", "datasets", "info", "report", "verilog", "import-nir", "export-nir", "reproduce",
-    "bench", "baseline", "selftest",
+    "bench", "baseline", "selftest", "bitstream", "fit",
 )  # fmt: skip
 SMALL = ["--backend", "golden", "--dataset", "moons", "--train-size", "20", "--timesteps", "8", "--hidden", "4"]
 

@@ -218,12 +218,38 @@ def test_logic_is_estimated_within_the_tolerance(family: str) -> None:
     points = json.loads(fit.POINTS.read_text())["points"][family]
     assert len(points) >= 6
     info = find(fit.CALIBRATION[family][0])
-    for left_out in (0, 2):
+    for left_out in range(0, len(points), 2):
         point = points[left_out]
         others = points[:left_out] + points[left_out + 1 :]
         assert fit.cells(info, ChipConfig.from_dict(point["config"]), fit.fitted(info, others)) == pytest.approx(
             point["used"]["logic cells"], rel=fit.TOLERANCE
         )
+
+
+def near(family: str) -> list[tuple[ChipConfig, int, list[tuple[ChipConfig, int]]]]:
+    """Measured chips, their logic cells, and the other measured ones from which only the network differs."""
+    points = json.loads(fit.POINTS.read_text())["points"][family]
+    chips = [(ChipConfig.from_dict(point["config"]), point["used"]["logic cells"]) for point in points]
+    plain = [dataclasses.replace(cfg, layers=(1, 1), receive_words=0) for cfg, _ in chips]
+    found = []
+    for number, (cfg, used) in enumerate(chips):
+        others = [chips[other] for other in range(len(chips)) if other != number and plain[other] == plain[number]]
+        if others:
+            found.append((cfg, used, others))
+    return found
+
+
+def test_another_network_with_measured_options_is_estimated_more_closely() -> None:
+    checked = 0
+    for family in ("ice40", "ecp5"):
+        info = find(fit.CALIBRATION[family][0])
+        by = fit.weights(family)
+        for cfg, used, others in near(family):
+            for other, other_used in others:
+                found = fit.cells(info, cfg, by) * other_used / fit.cells(info, other, by)
+                assert found == pytest.approx(used, rel=fit.NEAR), f"{cfg} by {other}"
+                checked += 1
+    assert checked >= 8
 
 
 # ---- what users are told --------------------------------------------------------------------------------------------
@@ -280,7 +306,8 @@ def test_fit_compares_all_boards() -> None:
 
 def test_fit_ends_with_code_2_if_the_chip_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     small = dataclasses.replace(find("ulx3s-25f"), logic_cells=1000)
-    monkeypatch.setattr("rtl.boards.registry", lambda: {"small": small})
+    boards = {**registry(), "small": small}
+    monkeypatch.setattr("rtl.boards.registry", lambda: boards)
     chip = ["--layers", "16,8", "--lanes", "4", "--weight-bits", "4", "--state-bits", "12"]
     result = runner.invoke(cli.app, ["fit", "--board", "small", *chip])
     assert result.exit_code == 2

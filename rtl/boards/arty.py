@@ -32,7 +32,7 @@ BOARDS = (
         platform=_platform,
         leds=(0, 1, 2),
         clock=partial(Series7Pll, OSCILLATOR_HZ),
-        loaders=("openFPGALoader -b arty {file}",),
+        loaders=("openFPGALoader -b arty_a7_35t {file}",),
         options={"layers": (784, 128, 10), "lanes": 16, "neuron_lanes": 2, "state_bits": 20, "die_tables": False},
     ),
 )
