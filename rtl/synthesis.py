@@ -14,8 +14,9 @@ def preparation(family: str, chip: str) -> list[str]:
         Name of the chip's module, for example ``"board.chip"``.
     """
     commands = [
-        # No reader ever looks at what it read from a word in the cycle in which that word is written (a test garbles it:
-        # testbench/collisions.py). Left to itself, Yosys keeps the old word with comparators and registers beside each block RAM.
+        # No reader ever looks at what it read from a word in the cycle in which that word is written; with memories
+        # that garble it (testbench/collisions.py) nothing changes. Left to itself, Yosys keeps the old word with
+        # comparators and registers beside each block RAM.
         # (Ports that pass on what is written, as those of pending arrivals, stay as they are.)
         "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:TRANSPARENCY_MASK=1'0 %i",
     ]
