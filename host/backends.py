@@ -26,6 +26,11 @@ class Backend(Protocol):
         ...
 
 
+def is_serial(name: str) -> bool:
+    """Whether a backend's name is that of a board at a serial port."""
+    return name.partition(":")[0] == "serial"
+
+
 def open_backend(
     name: str | Backend, cfg: ChipConfig, **options: Any
 ) -> tuple[Backend, tuple[type[BaseException], ...]]:
@@ -55,7 +60,7 @@ def open_backend(
             if options:
                 raise BackendError(f'backend "sim" does not take the options {sorted(options)} ({error})') from error
             raise
-    if name.partition(":")[0] == "serial":
+    if is_serial(name):
         from host.serial import SerialBackend, parse
 
         device, named = parse(name)

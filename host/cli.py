@@ -914,10 +914,11 @@ def selftest(
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
 ) -> None:
     """Compare a chip with the golden model: link, registers, memories, networks, learning; and measure its speed."""
+    from host.backends import is_serial
     from host.selftest import selftest as checks
 
     with one_sentence():
-        asked = backend.partition(":")[0] == "serial" and layers is None
+        asked = is_serial(backend) and layers is None
         cfg: ChipConfig | None = None
         if config is not None:
             cfg = _config(config)

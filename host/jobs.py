@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host import calibration, datasets
+from host.backends import is_serial, open_backend
 from host.die import SINGLES, Die
 from host.errors import ChipMismatch, UserError
 from host.events import Events
@@ -46,8 +47,6 @@ ON_EPOCHS = ("ssnn-bp", "delgrad", *BINARY)
 
 MODES = ("ideal", "domain-randomised", "in-loop", "in-loop-naive")
 BACKENDS = ("golden", "sim")
-SERIAL = "serial:"
-"""How the name of a backend begins that is a chip at a serial port."""
 
 STARTS = ("random", "backprop")
 READ_OUTS = ("best", "vote", "mean", "last", "map")
@@ -168,8 +167,8 @@ class RunSpec:
         allowed("trainer", self.trainer, TRAINERS)
         allowed("mode", self.mode, MODES)
         allowed("data set", self.dataset, tuple(datasets.REGISTRY))
-        if not self.backend.startswith(SERIAL):
-            allowed("backend", self.backend, (*BACKENDS, f"{SERIAL}DEVICE"))
+        if not is_serial(self.backend):
+            allowed("backend", self.backend, (*BACKENDS, "serial:DEVICE"))
         allowed("read-out", self.read_out, tuple(BINARY_READ_OUTS) if self.trainer in BINARY else READ_OUTS)
         allowed("start", self.start, STARTS)
         allowed("encoding", self.encoding, ENCODINGS)
@@ -419,11 +418,10 @@ def chip_config(spec: RunSpec, split: datasets.Split) -> ChipConfig:
     ChipMismatch
         If the chip at the port has other layers, narrower weights, or lacks something that the run needs.
     """
-    from host.backends import open_backend
     from host.selftest import read_config
 
     asked = spec.config(split)
-    if not spec.backend.startswith(SERIAL):
+    if not is_serial(spec.backend):
         return asked
     backend, _ = open_backend(spec.backend, asked)
     try:
@@ -791,7 +789,7 @@ def evaluate_run(
 
     result = run.read_result()
     spec = RunSpec.from_dict(result.get("settings", {}))
-    at_port = spec.backend.startswith(SERIAL)
+    at_port = is_serial(spec.backend)
     if backend is not None:
         spec = replace(spec, backend=backend)
     if die is not None or mismatch is not None:
@@ -801,7 +799,7 @@ def evaluate_run(
     split = spec.split()
     data = spec.samples(split)
     found: dict[str, Any] = {}
-    recorded = at_port and not spec.backend.startswith(SERIAL)
+    recorded = at_port and not is_serial(spec.backend)
     cfg = ChipConfig.from_dict(result.get("config", {})) if recorded else chip_config(spec, split)
     with Chip(cfg, backend=spec.backend, die=spec.draw_die()) as chip:
         trainer = spec.make_trainer(chip)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from host.backends import Backend, open_backend
+from host.backends import Backend, is_serial, open_backend
 from host.chip import RECORDS, Chip, Output
 from host.die import Die
 from host.errors import BackendError, ChipError, ChipMismatch, LinkError
@@ -129,7 +129,7 @@ def selftest(
     UserError
         If there is no such chip: unknown backend, nobody at the port, another configuration; or if the link is lost.
     """
-    if cfg is None and isinstance(backend, str) and backend.partition(":")[0] != "serial":
+    if cfg is None and isinstance(backend, str) and not is_serial(backend):
         raise BackendError(f"backend = {backend!r}: needs a configuration, only a chip at a serial port knows its own")
     # A port is opened whatever the chip; only then can it be asked.
     opened, _ = open_backend(backend, cfg or ChipConfig((1, 1)), **options)

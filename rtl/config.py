@@ -199,7 +199,7 @@ class ChipConfig:
                 self.neuron_lanes,
                 f"0 or lanes = {self.lanes} with {name}",
             )
-        least = 1 << (self.pixel_words + 2).bit_length()
+        least = self.shortest_buffer
         _require(
             _is_int(self.receive_words)
             and (
@@ -349,6 +349,11 @@ class ChipConfig:
     def pixel_words(self) -> int:
         """32-bit words of a frame of uint8 intensities, four to a word."""
         return -(-self.n_in // 4)
+
+    @property
+    def shortest_buffer(self) -> int:
+        """Words of the shortest receive buffer: it holds a frame of intensities, with label, without CRC."""
+        return 1 << (self.pixel_words + 2).bit_length()
 
     @cached_property
     def link_depth(self) -> int:

@@ -59,8 +59,7 @@ class BoardInfo:
         fields = {**self.options, **{name: value for name, value in wanted.items() if value is not None}}
         cfg = ChipConfig(**fields)
         if self.shortest_frames and "receive_words" not in fields:
-            frame = 1 << (cfg.pixel_words + 2).bit_length()
-            cfg = replace(cfg, receive_words=max(self.shortest_frames, frame))
+            cfg = replace(cfg, receive_words=max(self.shortest_frames, cfg.shortest_buffer))
         return cfg
 
 

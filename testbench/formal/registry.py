@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from testbench.formal import arithmetic, frames, netlists, streams, walk
+from testbench.formal import arithmetic, frames, netlists, serial, streams, walk
 from testbench.formal.solve import Group, Provable
 
 FILE = Path(__file__).parents[2] / "docs" / "formal.md"
 
-GROUPS: tuple[Group, ...] = (arithmetic.GROUP, streams.GROUP, frames.GROUP, walk.GROUP, netlists.GROUP)
+GROUPS: tuple[Group, ...] = (arithmetic.GROUP, streams.GROUP, serial.GROUP, frames.GROUP, walk.GROUP, netlists.GROUP)
 
 _INTRODUCTION = """\
 # Proofs
