@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
+from unittest.mock import patch
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib.memory import ReadPort, WritePort
+from amaranth.utils import exact_log2
 
+from rtl import serial
 from rtl.link import WORD, Stage
+from rtl.serial import LENGTH, Inbox, Outbox, window
 from rtl.uart import UartReceiver, UartTransmitter
 from testbench.formal.bench import Bench, Inside
 from testbench.formal.solve import Group, Mutant, Proof
@@ -247,6 +253,175 @@ class Overrun(Stage):
         return m
 
 
+# ---- the rings ------------------------------------------------------------------------------------------------------
+
+
+class SlotMemory(Elaboratable):
+    """Stands for the ring of an inbox or outbox: exact for one byte of one slot, and for that slot's length.
+
+    Both can be any, so what is proved of them holds for all. The rest reads anything, and so does a place that is
+    written in the same cycle.
+    """
+
+    def __init__(self, t: Bench, *, shape: int, depth: int, init: Any) -> None:
+        self.t = t
+        self.slots = window(depth)
+        self.slot, self.offset = t.constant(range(self.slots), "slot"), t.constant(6, "offset")
+        width = exact_log2(depth)
+        self.places = (Cat(self.offset, self.slot), Cat(self.slot, Const(0, 12 - width), Const(-1, width - 6)))
+        self.byte, self.length = Signal(8), Signal(8)
+        self._read = ReadPort.Signature(addr_width=width, shape=shape).create()
+        self._write = WritePort.Signature(addr_width=width, shape=shape).create()
+
+    def read_port(self) -> Any:
+        return self._read
+
+    def write_port(self) -> Any:
+        return self._write
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        read, write = self._read, self._write
+        m.d.sync += read.data.eq(self.t.free(8, "elsewhere"))
+        for place, cell in zip(self.places, (self.byte, self.length), strict=True):
+            with m.If(write.en & (write.addr == place)):
+                m.d.sync += cell.eq(write.data)
+            with m.Elif(read.en & (read.addr == place)):
+                m.d.sync += read.data.eq(cell)
+        return m
+
+
+def around(slot: Any, slots: int) -> Value:
+    """The slot of this number, which can be that of the round before or after."""
+    return Mux(slot < 0, slot + slots, Mux(slot >= slots, slot - slots, slot))
+
+
+def with_ring(t: Bench, dut: Inbox | Outbox) -> tuple[Inside, SlotMemory]:
+    """Put the block into the bench, with a memory that the solver can think of."""
+    rings: list[SlotMemory] = []
+
+    def memory(**arguments: Any) -> SlotMemory:
+        rings.append(SlotMemory(t, **arguments))
+        return rings[-1]
+
+    with patch.object(serial, "Memory", memory):
+        inside = Inside(dut)
+    t.m.submodules.dut = inside.fragment
+    (ring,) = rings
+    return inside, ring
+
+
+def inbox(t: Bench, ring_bytes: int, block: type[Inbox] = Inbox, inner: bool = True) -> None:
+    """Bytes of packets come at any time, and after each packet it is accepted or not."""
+    m, dut = t.m, block(ring_bytes)
+    inside, ring = with_ring(t, dut)
+    slots, slot, watched = ring.slots, ring.slot, ring.offset
+    t.drive(dut.valid, dut.byte, dut.accept, dut.length, dut.wait, dut.hold, dut.number_index, dut.words.ready)
+
+    # Packets: any bytes, any number of them; only those of a right length are accepted.
+    begins, offset, too_long = t.free(1, "begins"), Signal(7, init=-4 % 128), Signal()
+    m.d.comb += [
+        dut.inverse.eq(~dut.byte),
+        dut.offset.eq(offset),
+        dut.hello.eq(t.held(1, "hello", dut.valid & (offset == -4 % 128))),
+    ]
+    t.assume(~dut.accept | begins)
+    t.assume(~(dut.valid & begins))
+    whole = (offset == Cat(Const(0, 2), dut.length.last_word + 2)) & ~too_long
+    t.assume(~dut.accept | (whole & ~dut.hello))
+    with m.If(dut.valid):
+        m.d.sync += [offset.eq(offset + 1), too_long.eq(too_long | (offset == 68))]
+    with m.If(begins):
+        m.d.sync += [offset.eq(-4), too_long.eq(0)]
+
+    # What is to be kept: the packet that is expected, if there was room when its words came.
+    level, expected, drained = Signal(range(slots + 1)), Signal(8), Signal(8)
+    in_order, is_gap, ahead = Signal(), Signal(), Signal(8)
+    m.d.comb += ahead.eq(dut.byte - expected)
+    with m.If(dut.valid & (offset == -3 % 128)):
+        m.d.sync += [in_order.eq(ahead == 0), is_gap.eq((ahead > 0) & (ahead < 128))]
+    with m.If(dut.valid & ~offset[6] & (level == slots)):
+        m.d.sync += in_order.eq(0)
+    kept = dut.accept & in_order
+    taken = dut.words.valid & dut.words.ready
+    m.d.sync += [level.eq(level + kept - dut.moved), expected.eq(expected + kept), drained.eq(drained + dut.moved)]
+    t.claim((dut.expected == expected) & (dut.drained == drained))
+    t.claim(~dut.accept | (dut.gap == is_gap))
+    t.claim(~dut.words.valid | (level != 0))
+    t.claim(~dut.moved | taken)
+    t.claim(steady(t, dut.words))
+
+    # The packet in one slot, and one of its bytes.
+    fill, drain, word = Signal(range(slots)), Signal(range(slots)), Signal(4)
+    newest, byte, length = Signal(8), Signal(8), Signal(LENGTH)
+    with m.If(dut.valid & (offset == watched)):
+        m.d.sync += newest.eq(dut.byte)
+    with m.If(kept):
+        m.d.sync += fill.eq(around(fill + 1, slots))
+        with m.If(fill == slot):
+            m.d.sync += [byte.eq(newest), length.eq(dut.length)]
+    with m.If(taken):
+        m.d.sync += word.eq(word + 1)
+    with m.If(dut.moved):
+        m.d.sync += [drain.eq(around(drain + 1, slots)), word.eq(0)]
+    ends = word == length.last_word
+    with m.If((drain == slot) & dut.words.valid):
+        t.claim(word <= length.last_word)
+        t.claim(dut.words.payload.last == (length.last & ends))
+        t.claim((word != watched[2:]) | (dut.words.payload.data.word_select(watched[:2], 8) == byte))
+        t.claim(dut.moved == (dut.words.ready & ends))
+
+    # No word waits for ever, and none of a packet that came during `wait` has been taken at its end.
+    waited, old = Signal(4), Signal(range(slots + 1))
+    waiting = (level != 0) & ~dut.words.valid & ~dut.hold & ~dut.wait
+    m.d.sync += waited.eq(Mux(waiting, waited + 1, 0))
+    t.claim(waited <= 9)
+    before = Mux(t.past(dut.wait), old, level)
+    m.d.sync += old.eq(before - dut.moved)
+    t.claim(~(dut.wait & dut.moved) | (before != 0))
+    if ring_bytes == 256:
+        t.reach(taken & (drain == slot) & (level == slots) & (word == watched[2:]) & (byte == 0xA5))
+    if not inner:
+        return
+
+    # For the induction.
+    at, place, first, end = inside.ongoing, inside["place"], inside["first"], inside["end"]
+    distance = around(slot - drain, slots)
+    occupied = distance < level
+    t.claim(at())
+    t.claim((level <= slots) & (fill < slots) & (drain < slots))
+    t.claim(fill == around(drain + level, slots))
+    t.claim((first == drain) & (end == fill))
+    t.claim(inside["full"] == (level == slots))
+    t.claim((inside["in_order"] == in_order) & (dut.gap == is_gap))
+    payload = ~too_long & (offset <= 68)
+    t.claim(payload | too_long | (offset >= -4 % 128))
+    t.claim(~payload | ~in_order | (offset == 0) | (level != slots))
+    t.claim(word == place[2:])
+    t.claim(~at("GIVE") | (place[:2] == 3))
+    t.claim((level != 0) | at("IDLE"))
+    t.claim(~at("IDLE") | (place == 0))
+    with m.If((fill == slot) & in_order & payload & (offset > watched) & ~dut.hello):
+        t.claim(ring.byte == newest)
+    with m.If(occupied):
+        t.claim(ring.length[:5] == Value.cast(length))
+        t.claim((watched[2:] > length.last_word) | (ring.byte == byte))
+    read, data = inside["word"], dut.number
+    with m.If((drain == slot) & ~at("IDLE")):
+        begun = ~at("READ") | (place != 0)
+        t.claim(begun | (data[:5] == Value.cast(length)))
+        t.claim(~begun | ((Value.cast(inside["length"]) == Value.cast(length)) & (place[2:] <= length.last_word)))
+        t.claim(~(at("TAKE") & (place == watched)) | (data == byte))
+        got = Mux(at("GIVE"), 4, place[:2])
+        behind = Signal(range(5))
+        m.d.comb += behind.eq(got - watched[:2])
+        with m.If((place[2:] == watched[2:]) & (got > watched[:2])):
+            t.claim(read.word_select((4 - behind)[:2], 8) == byte)
+    position = Mux(at("IDLE"), 0, Mux(at("READ"), 1, 2) + 2 * place[:2])
+    t.claim(at("GIVE") | (waited <= position))
+    t.claim(~t.past(dut.wait) | at("IDLE") | (old != 0))
+
+
 GROUP = Group(
     "Serial link",
     "What a sender's line looks like is written into the bench: each of its edges lies anywhere within the tolerance, "
@@ -311,6 +486,15 @@ GROUP = Group(
             stage,
             reached=4,
             mutants={"a word is taken while one is held": Mutant(partial(stage, block=Overrun), 5)},
+        ),
+        *(
+            Proof(
+                f"inbox-{ring_bytes}",
+                f"`Inbox`, ring of {ring_bytes} bytes: ...",
+                partial(inbox, ring_bytes=ring_bytes),
+                reached=0,
+            )
+            for ring_bytes in (256, 512)
         ),
     ),
 )
