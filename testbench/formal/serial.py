@@ -296,6 +296,17 @@ def around(slot: Any, slots: int) -> Value:
     return Mux(slot < 0, slot + slots, Mux(slot >= slots, slot - slots, slot))
 
 
+def nameless(inside: Inside, domain: str, width: int) -> list[Signal]:
+    """The signals of this width that the block drives and has no names for, in the order of their assignments."""
+    found = {
+        id(signal): signal
+        for statement in inside.fragment.statements[domain]
+        for signal in statement._lhs_signals()
+        if signal.name == "$signal" and len(signal) == width
+    }
+    return list(found.values())
+
+
 def with_ring(t: Bench, dut: Inbox | Outbox) -> tuple[Inside, SlotMemory]:
     """Put the block into the bench, with a memory that the solver can think of."""
     rings: list[SlotMemory] = []
@@ -380,12 +391,13 @@ def inbox(t: Bench, ring_bytes: int, block: type[Inbox] = Inbox, inner: bool = T
     m.d.sync += old.eq(before - dut.moved)
     t.claim(~(dut.wait & dut.moved) | (before != 0))
     if ring_bytes == 256:
-        t.reach(taken & (drain == slot) & (level == slots) & (word == watched[2:]) & (byte == 0xA5))
+        t.reach(dut.moved & dut.words.payload.last & (slot == 0) & (watched == 2) & (byte == 0xA5))
     if not inner:
         return
 
     # For the induction.
-    at, place, first, end = inside.ongoing, inside["place"], inside["first"], inside["end"]
+    at, place, end = inside.ongoing, inside["place"], inside["end"]
+    (first,), (is_next,) = nameless(inside, "sync", len(end)), nameless(inside, "sync", 1)
     distance = around(slot - drain, slots)
     occupied = distance < level
     t.claim(at())
@@ -393,7 +405,7 @@ def inbox(t: Bench, ring_bytes: int, block: type[Inbox] = Inbox, inner: bool = T
     t.claim(fill == around(drain + level, slots))
     t.claim((first == drain) & (end == fill))
     t.claim(inside["full"] == (level == slots))
-    t.claim((inside["in_order"] == in_order) & (dut.gap == is_gap))
+    t.claim((is_next == in_order) & (dut.gap == is_gap))
     payload = ~too_long & (offset <= 68)
     t.claim(payload | too_long | (offset >= -4 % 128))
     t.claim(~payload | ~in_order | (offset == 0) | (level != slots))
@@ -412,20 +424,45 @@ def inbox(t: Bench, ring_bytes: int, block: type[Inbox] = Inbox, inner: bool = T
         t.claim(begun | (data[:5] == Value.cast(length)))
         t.claim(~begun | ((Value.cast(inside["length"]) == Value.cast(length)) & (place[2:] <= length.last_word)))
         t.claim(~(at("TAKE") & (place == watched)) | (data == byte))
-        got = Mux(at("GIVE"), 4, place[:2])
-        behind = Signal(range(5))
-        m.d.comb += behind.eq(got - watched[:2])
-        with m.If((place[2:] == watched[2:]) & (got > watched[:2])):
-            t.claim(read.word_select((4 - behind)[:2], 8) == byte)
+        got, there = Mux(at("GIVE"), 4, place[:2]), place[2:] == watched[2:]
+        for number in range(4):
+            for count in range(number + 1, 5):
+                here = there & (watched[:2] == number) & (got == count)
+                t.claim(~here | (read.word_select(4 - count + number, 8) == byte))
     position = Mux(at("IDLE"), 0, Mux(at("READ"), 1, 2) + 2 * place[:2])
     t.claim(at("GIVE") | (waited <= position))
     t.claim(~t.past(dut.wait) | at("IDLE") | (old != 0))
 
 
+class CountsAll(Inbox):
+    """Counts a packet that it did not keep."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = super().elaborate(platform)
+        with m.If(self.accept):
+            m.d.sync += self.expected.eq(self.expected + 1)
+        return m
+
+
+class TakesBack(Inbox):
+    """Takes an offered word back."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = super().elaborate(platform)
+        refused = Signal()
+        m.d.sync += refused.eq(self.words.valid & ~self.words.ready)
+        with m.If(refused):
+            m.d.comb += self.words.valid.eq(0)
+        return m
+
+
 GROUP = Group(
     "Serial link",
     "What a sender's line looks like is written into the bench: each of its edges lies anywhere within the tolerance, "
-    "and anywhere between two clock cycles.",
+    "and anywhere between two clock cycles. Of a ring, one byte of one slot and this slot's length are looked at, "
+    "which can be any; elsewhere it reads anything. Packets for the inbox have any bytes and are accepted or not, but "
+    "none of a wrong length is: that is the part of `PacketReceiver`. What is proved is one session; a HELLO begins "
+    "anew.",
     (
         *(
             Proof(
@@ -490,9 +527,23 @@ GROUP = Group(
         *(
             Proof(
                 f"inbox-{ring_bytes}",
-                f"`Inbox`, ring of {ring_bytes} bytes: ...",
+                f"`Inbox`, ring of {ring_bytes} bytes: of the packets that were accepted, those whose number is the "
+                "expected one and that came while there was room leave whole, once and in order, the mark on the last "
+                "word; nothing of others does; none is overwritten before its last word was taken; what is offered "
+                "stays; `expected`, `drained`, `moved` and `gap` are true; `wait` and `hold` apart, no word waits for "
+                "more than 9 cycles",
                 partial(inbox, ring_bytes=ring_bytes),
-                reached=0,
+                reached=26 if ring_bytes == 256 else 0,
+                mutants={
+                    "a packet that is not kept is counted": Mutant(
+                        partial(inbox, ring_bytes=256, block=CountsAll, inner=False), 15
+                    ),
+                    "an offered word is taken back": Mutant(
+                        partial(inbox, ring_bytes=256, block=TakesBack, inner=False), 26
+                    ),
+                }
+                if ring_bytes == 256
+                else {},
             )
             for ring_bytes in (256, 512)
         ),
