@@ -12,6 +12,7 @@ from amaranth.utils import exact_log2
 
 from rtl import serial
 from rtl.link import WORD, Stage
+from rtl.packets import PACKET_WORDS
 from rtl.serial import LENGTH, Inbox, Outbox, window
 from rtl.uart import UartReceiver, UartTransmitter
 from testbench.formal.bench import Bench, Inside
@@ -456,6 +457,141 @@ class TakesBack(Inbox):
         return m
 
 
+def outbox(t: Bench, ring_bytes: int, block: type[Outbox] = Outbox, inner: bool = True) -> None:
+    """Words come at any time; the host acknowledges what was sent, and asks for it again, at any time."""
+    m, dut = t.m, block(ring_bytes)
+    inside, ring = with_ring(t, dut)
+    slots, slot, watched = ring.slots, ring.slot, ring.offset
+    _, step, _ = nameless(inside, "comb", 1)
+    t.drive(dut.words.valid, dut.words.payload, dut.inverse, dut.next_valid, dut.ack, dut.rewind, dut.hold, dut.sent)
+    t.drive(dut.fetch, dut.place)
+    t.assume(steady(t, dut.words))
+
+    # Packets from the first that is kept on: all that are closed, those once sent, and those now acknowledged.
+    base, kept, once, due = (Signal(8), *(Signal(range(slots + 1)) for _ in range(3)))
+    current = Signal(8)
+    m.d.comb += current.eq(dut.sequence - base)
+
+    # What comes with a broken packet is any, but no `ack` follows; a good one acknowledges at most what was sent.
+    ahead, fresh, honest = Signal(8), Signal(), Signal(init=1)
+    m.d.comb += ahead.eq(~dut.inverse - base)
+    t.assume(~dut.next_valid | ~dut.ack)
+    t.assume(~dut.ack | t.past(dut.ack) | (fresh & honest))
+    with m.If(dut.ack):
+        m.d.sync += fresh.eq(0)
+    with m.If(dut.next_valid):
+        m.d.sync += [fresh.eq(1), honest.eq((ahead <= once) | (ahead >= 128)), due.eq(Mux(ahead <= once, ahead, 0))]
+
+    # A sender: it begins when all is settled, and sends the packet there is.
+    has_words = Signal()
+    with m.If(~dut.hold):
+        m.d.sync += has_words.eq(dut.available)
+    t.assume(~dut.hold | t.past(dut.hold) | t.past(dut.settled))
+    t.assume(~dut.hold | ~t.past(dut.sent))
+    t.assume(~dut.sent | (dut.hold & has_words))
+
+    # Words of the packet that is being filled; a whole one waits for a slot.
+    fill, word, pending = Signal(range(slots)), Signal(4), Signal()
+    byte, length = Signal(8), Signal(LENGTH)
+    taken = dut.words.valid & dut.words.ready
+    closed = pending & (kept < slots - 1)
+    with m.If(taken):
+        m.d.sync += [word.eq(word + 1), pending.eq(dut.words.payload.last | (word == PACKET_WORDS - 1))]
+        with m.If(fill == slot):
+            m.d.sync += [length.last_word.eq(word), length.last.eq(dut.words.payload.last)]
+            with m.If(word == watched[2:]):
+                m.d.sync += byte.eq(dut.words.payload.data.word_select(watched[:2], 8))
+    with m.If(closed):
+        m.d.sync += [word.eq(0), pending.eq(0), fill.eq(around(fill + 1, slots))]
+    m.d.sync += [kept.eq(kept + closed - step), base.eq(base + step)]
+    m.d.sync += once.eq(once + (dut.sent & (current == once)) - step)
+    with m.If(step):
+        m.d.sync += due.eq(due - 1)
+
+    # Only what is acknowledged is given up, and that at once, but for the packet that is just being sent.
+    free_to = ~dut.hold | (current != 0)
+    t.claim(step == (dut.ack & (due != 0) & free_to))
+    # Words wait only for a slot.
+    waited = Signal(4)
+    m.d.sync += waited.eq(Mux(dut.words.valid & ~dut.words.ready & ~pending, waited + 1, 0))
+    t.claim(waited <= 7)
+    t.claim(~(pending & taken))
+
+    # What is to be sent next: one of the packets that are kept, and after a rewind the first.
+    asked = Signal()
+    m.d.sync += asked.eq(dut.rewind | asked & ~dut.settled)
+    t.claim(dut.available == (current < kept))
+    t.claim(current <= kept)
+    t.claim(~(asked & dut.settled) | (current == 0))
+    t.claim(~t.past(dut.hold & ~dut.sent) | (dut.sequence == t.past(dut.sequence)))
+    t.claim(~t.past(dut.sent) | (dut.sequence == (t.past(dut.sequence) + 1)[:8]))
+    t.claim(~(dut.hold & has_words) | dut.available)
+
+    # The packet in one slot, its length and one of its bytes.
+    start = around(fill - kept, slots)
+    distance = around(slot - start, slots)
+    is_kept = distance < kept
+    here = is_kept & (current == distance)
+    t.claim(~t.past(here & ~dut.fetch) | (dut.byte[:5] == t.past(Value.cast(length))))
+    asks = here & dut.fetch & (dut.place == watched) & (watched[2:] <= length.last_word)
+    t.claim(~t.past(asks) | (dut.byte == t.past(byte)))
+    if ring_bytes == 256:
+        t.reach(step & (slot == 0) & (watched == 0))
+    if not inner:
+        return
+
+    # For the induction.
+    at, end, first = inside.ongoing, inside["end"], inside["first"]
+    (place,), (rewinding,) = nameless(inside, "sync", 6), nameless(inside, "sync", 1)
+    t.claim((kept < slots) & (fill < slots) & (once <= kept) & (due <= once))
+    t.claim((end == fill) & (first == start) & (inside["current"] == around(start + current, slots)))
+    t.claim(inside["first_sequence"] == base)
+    t.claim(~honest | (inside["acknowledged"] == due))
+    t.claim(~t.past(dut.ack) | honest)
+    t.claim(at("CLOSE") == pending)
+    t.claim(at())
+    t.claim(~rewinding | asked)
+    t.claim(~asked | rewinding | ((current == 0) & ~dut.hold))
+    t.claim((current <= once) & (~has_words | ~dut.hold | (current < kept)))
+    t.claim(pending | (place[2:] == word))
+    t.claim(~pending | ((place[:2] == 3) & (place[2:] == (word - 1)[:4])))
+    t.claim(pending | ~(inside["chosen"] | (place[:2] != 0)) | dut.words.valid)
+    t.claim(~pending | ~inside["chosen"])
+    choice = inside.part("choice")["chosen"]
+    t.claim(~inside["chosen"] | (choice == dut.words.payload.data.word_select(place[:2], 8)))
+    t.claim(pending | (waited <= 2 * place[:2] + inside["chosen"]))
+    with m.If(fill == slot):
+        with m.If(pending):
+            t.claim(Value.cast(length) == Cat(place[2:], inside["last"]))
+        here_word = (word == watched[2:]) & ~pending
+        for number in range(4):
+            got = here_word & (watched[:2] == number) & (place[:2] > number)
+            t.claim(~got | (ring.byte == dut.words.payload.data.word_select(number, 8)))
+        t.claim(~(pending | (word > watched[2:])) | (watched[2:] > place[2:]) | (ring.byte == byte))
+    with m.If(is_kept):
+        t.claim(ring.length[:5] == Value.cast(length))
+        t.claim((watched[2:] > length.last_word) | (ring.byte == byte))
+
+
+class Eager(Outbox):
+    """Offers the packet that is being filled."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = super().elaborate(platform)
+        with m.If(self.words.valid & self.words.ready):
+            m.d.comb += self.available.eq(1)
+        return m
+
+
+class Greedy(Outbox):
+    """Takes a word before its bytes are written."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = super().elaborate(platform)
+        m.d.comb += self.words.ready.eq(1)
+        return m
+
+
 GROUP = Group(
     "Serial link",
     "What a sender's line looks like is written into the bench: each of its edges lies anywhere within the tolerance, "
@@ -540,6 +676,28 @@ GROUP = Group(
                     ),
                     "an offered word is taken back": Mutant(
                         partial(inbox, ring_bytes=256, block=TakesBack, inner=False), 26
+                    ),
+                }
+                if ring_bytes == 256
+                else {},
+            )
+            for ring_bytes in (256, 512)
+        ),
+        *(
+            Proof(
+                f"outbox-{ring_bytes}",
+                f"`Outbox`, ring of {ring_bytes} bytes: the packet `sequence` is one that the chip gave and the host "
+                "has not acknowledged, and what is read of it, length, mark and bytes, is what the chip gave, however "
+                "often it is sent; after `rewind` the first of these is sent next; nothing is given up but what is "
+                "acknowledged; words wait for more than 7 cycles only while all slots are in use",
+                partial(outbox, ring_bytes=ring_bytes),
+                reached=15 if ring_bytes == 256 else 0,
+                mutants={
+                    "a packet is offered before it is whole": Mutant(
+                        partial(outbox, ring_bytes=256, block=Eager, inner=False), 9
+                    ),
+                    "a word is taken before its bytes are written": Mutant(
+                        partial(outbox, ring_bytes=256, block=Greedy, inner=False), 12
                     ),
                 }
                 if ring_bytes == 256
