@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from host.bitstream import BitstreamError, counted_cells
+from host.bitstream import counted_cells, failure, synthesise
 from host.chip import Chip
 from host.network import Network
 from rtl.config import ChipConfig
@@ -37,9 +37,9 @@ CHIPS: dict[str, ChipConfig] = {
     "axonal delays, 16 slots": replace(BASE, delay_slots=16, axonal_delays=True),
     "die tables": replace(BASE, die_tables=True, neuron_lanes=0),
     "trace": replace(BASE, trace=True, neuron_lanes=0),
-    # Yosys 0.70 ends with an internal error on the same chip without the Bernoulli code.
+    "learning": replace(BASE, learning=True),
     "learning, Bernoulli code": replace(BASE, learning=True, bernoulli=True),
-    "learning, Bernoulli code, 32 lanes": replace(BASE, learning=True, bernoulli=True, lanes=32),
+    "learning, 32 lanes": replace(BASE, learning=True, lanes=32),
     "binary weights, 64 lanes": replace(BASE, lanes=64, weight_bits=1, binary_weights=True),
 }
 """Chips of the table by what they differ in from the first."""
@@ -92,7 +92,6 @@ def cost(name: str, cfg: ChipConfig) -> Cost:
 
     from rtl.chip import Chip as Hardware
 
-    yosys = find("yosys")
     with tempfile.TemporaryDirectory() as folder:
         top = "spikeloop"
         (Path(folder) / "chip.il").write_text(rtlil.convert(Hardware(cfg), name=top, emit_src=False), encoding="utf-8")
@@ -103,9 +102,9 @@ def cost(name: str, cfg: ChipConfig) -> Cost:
             "tee -o cells.json stat -json",
         ]
         (Path(folder) / "chip.ys").write_text("\n".join(lines), encoding="utf-8")
-        result = yosys.run(Path(folder), "-q", "-s", "chip.ys")
+        result = synthesise(find("yosys"), Path(folder), "chip")
         if result.returncode:
-            raise BitstreamError(f"Yosys failed on {cfg.to_json()}: {result.stderr.strip()[-300:]}")
+            raise failure("Yosys", result, Path(folder) / "chip.rpt")
         cells = counted_cells(Path(folder) / "cells.json")
     count = {
         kind: int(cells.get(kind, 0))

@@ -118,8 +118,29 @@ def _run(
     return tools[tool].run(folder, *arguments, *more)
 
 
-def _failure(tool: str, result: subprocess.CompletedProcess[str], log: Path) -> BitstreamError:
-    said = [line for line in (result.stdout + result.stderr).splitlines() if "ERROR" in line]
+def synthesise(yosys: Tool, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    """Run Yosys in a folder on the script ``NAME.ys``; all that it says goes to ``NAME.rpt``.
+
+    Some designs end it with an assertion about names of wires (https://github.com/YosysHQ/yosys/issues/4349). Those go
+    through with their wires cut into bits first, which otherwise would only change the order in which things are tried.
+    """
+    script = folder / f"{name}.ys"
+    arguments = ("-q", "-l", f"{name}.rpt", script.name)
+    result = yosys.run(folder, *arguments)
+    if result.returncode and "count_id(" in _ended(folder / f"{name}.rpt"):
+        script.write_text(re.sub(r"^(?=synth_)", "proc\nsplitnets\n", script.read_text(), flags=re.MULTILINE))
+        result = yosys.run(folder, *arguments)
+    return result
+
+
+def _ended(log: Path) -> str:
+    """Last words of a program."""
+    return log.read_text(encoding="utf-8", errors="replace")[-1000:] if log.exists() else ""
+
+
+def failure(tool: str, result: subprocess.CompletedProcess[str], log: Path) -> BitstreamError:
+    """What to raise when a program failed."""
+    said = [line for line in (result.stdout + result.stderr + _ended(log)).splitlines() if "ERROR" in line]
     reason = said[-1].strip() if said else f"exit code {result.returncode}"
     return BitstreamError(f"{tool} failed: {reason} (all it said is in {log}).")
 
@@ -141,13 +162,10 @@ def _room(report: dict[str, Any]) -> float:
 
 def _too_large(info: BoardInfo, cfg: ChipConfig, resources: dict[str, dict[str, int]]) -> str:
     """By how much the chip `cfg` does not fit, as nextpnr counted, and what to change; nothing if it does."""
-    missing = [name for name, found in resources.items() if found["used"] > found["available"]]
-    if "logic cells" in missing or not missing:
-        counted = replace(estimate(info, cfg), logic_cells=resources["logic cells"]["used"], tolerance=0.0)
-        return sentence(counted) if missing else ""
-    return f"The chip does not fit {info.title}: it needs " + " and ".join(
-        f"{resources[name]['used']:,} {name} of {resources[name]['available']:,}" for name in missing
-    )
+    if all(found["used"] <= found["available"] for found in resources.values()):
+        return ""
+    counted = {name: (found["used"], found["available"]) for name, found in resources.items()}
+    return sentence(replace(estimate(info, cfg), counted=counted))
 
 
 def build(
@@ -207,13 +225,13 @@ def build(
         _save(out, report)
         return report
 
-    synthesis, placement, packing = work.commands
+    _, placement, packing = work.commands
     watch("Synthesis (Yosys)")
     began = time.perf_counter()
-    result = _run(synthesis, tools, out)
+    result = synthesise(tools["yosys"], out, TOP)
     report["seconds"]["synthesis"] = time.perf_counter() - began
     if result.returncode:
-        raise _failure("Yosys", result, out / f"{TOP}.rpt")
+        raise failure("Yosys", result, out / f"{TOP}.rpt")
     _place(info, cfg, out, placement, tools, report, seeds, all_seeds=all_seeds, watch=watch)
 
     watch("Packing")
@@ -222,7 +240,7 @@ def build(
     shutil.copyfile(out / f"seed-{best}{bits.suffix}", out / bits)
     result = _run(packing, tools, out)
     if result.returncode:
-        raise _failure(packing[0], result, out)
+        raise failure(packing[0], result, out)
     bitstream = out / (f"{TOP}.bit" if info.family == "ecp5" else f"{TOP}.bin")
     report["bitstream"] = {
         "file": bitstream.name,
@@ -264,12 +282,12 @@ def _place(
         if (out / f"{TOP}.tim").exists():  # nextpnr's log, all it said included
             (out / f"{TOP}.tim").replace(log)
         if not log.exists():
-            raise _failure(command[0], result, out)
+            raise failure(command[0], result, out)
         report["resources"] = _used(log)
         if result.returncode:
             _save(out, report)
             told = _too_large(info, cfg, report["resources"])
-            raise UserError(told) if told else _failure(command[0], result, log)
+            raise UserError(f"{told} (Report: {out / 'report.md'})") if told else failure(command[0], result, log)
         written = out / Path(command[-1])
         written.replace(out / f"seed-{seed}{written.suffix}")
         reached = _room(json.loads(details.read_text(encoding="utf-8"))) * report["clock_hz"]
@@ -292,8 +310,9 @@ def check_clock(info: BoardInfo, clock_hz: int | None, baud: int | None) -> int:
         If the line cannot have `baud` at that clock.
     """
     wanted, baud = info.clock_hz if clock_hz is None else clock_hz, info.baud if baud is None else baud
+    hz = info.clock(wanted).hz
     try:
-        bit_cycles(info.clock(wanted).hz, baud)
+        bit_cycles(hz, baud)
     except ValueError as error:
         raise UserError(f"Setting {error}.") from None
     return wanted
@@ -312,12 +331,14 @@ def occupy(info: BoardInfo, cfg: ChipConfig, folder: Path) -> dict[str, int]:
     tools = find_tools(info.family)
     work = plan(info, cfg, clock_hz=info.clock_hz, baud=info.baud)
     _write(folder, work, cfg)
-    synthesis, placement, _ = work.commands
+    _, placement, _ = work.commands
+    result = synthesise(tools["yosys"], folder, TOP)
+    if result.returncode:
+        raise failure("Yosys", result, folder / f"{TOP}.rpt")
     nothing_placed = placement[:-2]  # without the file of what is placed where
-    for command, options in ((synthesis, ()), (nothing_placed, ("--no-place", "--no-route"))):
-        result = _run(command, tools, folder, options)
-        if result.returncode:
-            raise _failure(command[0], result, folder)
+    result = _run(nothing_placed, tools, folder, ("--no-place", "--no-route"))
+    if result.returncode:
+        raise failure(placement[0], result, folder / f"{TOP}.tim")
     return {name: found["used"] for name, found in _used(folder / f"{TOP}.tim").items()}
 
 
@@ -342,14 +363,13 @@ def _occupy_series7(info: BoardInfo, cfg: ChipConfig, folder: Path) -> dict[str,
 
     from rtl.board import Board
 
-    tools = find_tools("ecp5")
     netlist = rtlil.convert(Board(cfg, info.clock_hz, info.baud), name=TOP, emit_src=False)
     script = [f"read_rtlil {TOP}.il", *preparation("series7", f"{TOP}.chip"), f"synth_xilinx -family xc7 -top {TOP}"]
     (folder / f"{TOP}.il").write_text(netlist, encoding="utf-8")
     (folder / f"{TOP}.ys").write_text("\n".join([*script, "tee -o cells.json stat -json"]), encoding="utf-8")
-    result = _run(["yosys", "-q", "-l", f"{TOP}.rpt", f"{TOP}.ys"], tools, folder)
+    result = synthesise(find("yosys"), folder, TOP)
     if result.returncode:
-        raise _failure("Yosys", result, folder / f"{TOP}.rpt")
+        raise failure("Yosys", result, folder / f"{TOP}.rpt")
     cells = counted_cells(folder / "cells.json")
     luts = sum(number for kind, number in cells.items() if re.fullmatch(r"LUT\d", kind))
     distributed = sum(4 * number for kind, number in cells.items() if re.fullmatch(r"RAM\d+M", kind))

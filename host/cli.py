@@ -770,7 +770,7 @@ def bitstream(
         chosen = flow.check_seeds(_sizes(seeds, "Seeds"))
         wanted = flow.check_clock(info, _hertz(clock), baud)
         expected = estimate(info, cfg)
-        if not (expected.ok or force) and (expected.certain or info.family == "series7"):
+        if expected.certain and not (expected.ok or force):
             with console.status("Looking for what would fit"):
                 told = sentence(expected)
             raise UserError(f"{told} (--force tries it all the same.)")
@@ -817,7 +817,7 @@ def fit(
 ) -> None:
     """Say whether a chip fits a board, by how much it does not, and what to change; no other tools are needed."""
     with one_sentence():
-        from host.fit import Fit, estimate, sentence
+        from host.fit import Fit, doubt, estimate, sentence
         from rtl.boards import registry
 
         fits: list[Fit] = []
@@ -841,17 +841,12 @@ def fit(
         if board:
             console.print(_memory_table(fits[0]))
         console.print(_fit_table(fits))
-        if board and not fits[0].certain:
-            console.print(
-                f"It is close: logic is estimated within {fits[0].tolerance:.0%}. "
-                f"`spikeloop bitstream` with these options counts it.",
-                highlight=False,
-                soft_wrap=True,
-            )
-        elif board and not fits[0].ok:
+        if board and not (fits[0].certain and fits[0].ok):
             with console.status("Looking for what would fit"):
-                told = sentence(fits[0])
-            raise UserError(told)
+                told = sentence(fits[0]) if fits[0].certain else doubt(fits[0])
+            if fits[0].certain:
+                raise UserError(told)
+            console.print(told, highlight=False, soft_wrap=True)
 
 
 def _memory_table(fit: Any) -> Table:

@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -38,9 +38,9 @@ from rtl.boards import BoardInfo, find, registry
 from rtl.config import ChipConfig, ConfigError
 
 POINTS = Path(__file__).with_name("fit.json")
-TOLERANCE = 0.15
+TOLERANCE = 0.18
 """Relative error that the estimate of logic may have; tests hold it to that."""
-NEAR = {"ice40": 0.04, "ecp5": 0.08, "series7": 0.08}
+NEAR = {"ice40": 0.04, "ecp5": 0.1, "series7": 0.1}
 """The same, by family, if a chip with these options, but another network, was measured."""
 
 OPERATORS = ("arithmetic", "comparison", "choice", "logic", "shift", "register")
@@ -62,6 +62,8 @@ class Fit:
     """Estimate."""
     tolerance: float = TOLERANCE
     """Relative error that it may have."""
+    counted: Mapping[str, tuple[int, int]] | None = None
+    """What the placer counted as needed and as there, if it got so far."""
 
     def count(self, kind: str) -> int:
         """Primitives of a kind that the memories take."""
@@ -70,6 +72,8 @@ class Fit:
     @cached_property
     def needs(self) -> dict[str, tuple[int, int]]:
         """What is needed and what there is, of each resource that can run out."""
+        if self.counted is not None:
+            return dict(self.counted)
         found = {
             "logic cells": (self.logic_cells, self.info.logic_cells),
             "block RAMs": (self.count(BLOCK), self.info.block_rams),
@@ -234,7 +238,7 @@ def largest(info: BoardInfo, cfg: ChipConfig, fits: Callable[[ChipConfig], bool]
 def advice(fit: Fit) -> list[str]:
     """Single changes after which the chip fits for certain, as options of the command line, each as mild as can be."""
     # How far the estimate of this chip is off, if its logic was counted, holds for its relatives.
-    off = fit.logic_cells / estimate(fit.info, fit.cfg).logic_cells
+    off = fit.needs["logic cells"][0] / fit.logic_cells
 
     def fits(cfg: ChipConfig) -> bool:
         found = estimate(fit.info, cfg)
@@ -250,15 +254,26 @@ def advice(fit: Fit) -> list[str]:
 
 def sentence(fit: Fit) -> str:
     """By how much the chip does not fit and what to change, in one sentence."""
-    about = "about " * (fit.tolerance > 0)
+    about = "about " * (fit.counted is None)
     missing = " and ".join(
         f"{about * (name == 'logic cells')}{needed:,} {name} of {available:,} ({needed - available:,} too many)"
         for name, (needed, available) in fit.missing.items()
     )
-    tried = advice(fit)
-    change = f"it would fit with {' or '.join(tried)}" if tried else "no single option makes it fit; take another board"
     layers = "-".join(map(str, fit.cfg.layers))
-    return f"The chip {layers} does not fit {fit.info.title}: it needs {missing}; {change}."
+    return f"The chip {layers} does not fit {fit.info.title}: it needs {missing}; {remedy(fit)}."
+
+
+def remedy(fit: Fit) -> str:
+    """What makes the chip fit."""
+    tried = advice(fit)
+    return f"it would fit with {' or '.join(tried)}" if tried else "no single option makes it fit; take another board"
+
+
+def doubt(fit: Fit) -> str:
+    """What to do about a chip of which the estimate does not decide whether it fits, in a sentence or two."""
+    decides = "Vivado decides" if fit.info.family == "series7" else "`spikeloop bitstream` with these options decides"
+    told = f"It is close: logic is estimated within {fit.tolerance:.0%}; {decides}."
+    return told if fit.ok else f"{told} For certain {remedy(fit)}."
 
 
 # ---- calibration ----------------------------------------------------------------------------------------------------
@@ -298,6 +313,7 @@ CALIBRATION: dict[str, tuple[str, tuple[dict[str, Any], ...]]] = {
         "arty-a7-35",
         (
             {"layers": (784, 128, 10)},
+            {"layers": (64, 32, 10)},
             {"layers": (16, 8, 4), "lanes": 4, "neuron_lanes": 0, "weight_bits": 4, "state_bits": 12},
             {"layers": (64, 32, 10), "lanes": 4, "neuron_lanes": 0, "weight_bits": 10, "learning": True},
         ),

@@ -17,6 +17,8 @@ from rtl.spikes import entry
 class Encoder(wiring.Component):
     """Encodes one step after `start`, while the layers may still work on the step before.
 
+    Steps come as 0, 1, 2, ..., the first with `first_step`.
+
     Intensities (`pixel_*`: four a link word) stay in a memory for the whole sample; words of `lanes` inputs are
     handled one a cycle. Events are taken from `event` while `event_left`, one a cycle with `event_take`. Spikes leave
     by `push` / `item` for list `step % 2`, which `start` empties. `hold` freezes the encoder. `bad_events` stays high

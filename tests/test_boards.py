@@ -221,12 +221,16 @@ name = Path(sys.argv[0]).name
 if arguments == ["--version"]:
     print(name + " 9.8.7")
 elif name == "yosys":
+    if "FAKE_ASSERT" in os.environ and "splitnets" not in Path(arguments[-1]).read_text():
+        Path("board.rpt").write_text("ERROR: Assert `count_id(wire->name) == 0' failed")
+        sys.exit(1)
     Path("board.json").write_text("netlist")
 elif name.startswith("nextpnr"):
     option = lambda key: arguments[arguments.index(key) + 1]
-    cells = int(os.environ.get("FAKE_CELLS", 5000))
-    Path(option("--log")).write_text(f"Info:         ICESTORM_LC:  {{cells}}/   5280   95%\\n")
-    if cells > 5280:
+    cells, rams = int(os.environ.get("FAKE_CELLS", 5000)), int(os.environ.get("FAKE_RAMS", 20))
+    table = f"Info:  ICESTORM_LC: {{cells}}/ 5280 95%\\nInfo:  ICESTORM_RAM: {{rams}}/ 30 70%\\n"
+    Path(option("--log")).write_text(table * ("FAKE_PIN" not in os.environ))
+    if cells > 5280 or rams > 30 or "FAKE_PIN" in os.environ:
         sys.exit("ERROR: no place")
     speed = json.loads(os.environ["FAKE_SPEEDS"])[option("--seed")]
     Path(option("--report")).write_text(json.dumps({{"fmax": {{"clk": {{"achieved": speed, "constraint": 12.0}}}}}}))
@@ -270,7 +274,10 @@ def test_the_first_seed_that_meets_the_clock_is_packed(
     assert (out / "board.bin").read_text() == "placed with seed 8"
     assert report["met"] is True
     assert report["fmax_hz"] == 12_500_000
-    assert report["resources"] == {"logic cells": {"used": 5000, "available": 5280}}
+    assert report["resources"] == {
+        "logic cells": {"used": 5000, "available": 5280},
+        "block RAMs": {"used": 20, "available": 30},
+    }
     assert json.loads((out / "report.json").read_text()) == report
     assert "| fmax, seed 8 | 12.50 MHz, met," in (out / "report.md").read_text()
     assert [step.split(",")[-1] for step in steps if "seed" in step] == [" seed 7", " seed 8"]
@@ -305,6 +312,43 @@ def test_a_design_that_does_not_fit_says_of_what_there_is_too_little(
     with pytest.raises(UserError, match=told):
         build(ICEBREAKER, TINY, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["resources"]["logic cells"]["used"] == 6000
+
+
+def test_wires_are_cut_into_bits_for_a_yosys_that_stumbles_over_their_names(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds(monkeypatch, seed1=20.0)
+    monkeypatch.setenv("FAKE_ASSERT", "1")
+    assert build(ICEBREAKER, TINY, tmp_path / "out", seeds=(1,))["met"]
+    script = (tmp_path / "out" / "board.ys").read_text().splitlines()
+    place = next(number for number, line in enumerate(script) if line.startswith("synth_ice40"))
+    assert script[place - 2 : place] == ["proc", "splitnets"]
+
+
+def test_too_few_block_rams_are_told_with_what_to_change(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_RAMS", "40")
+    told = r"it needs 40 block RAMs of 30 \(10 too many\); (it would|no single).*\. \(Report: .*report\.md\)$"
+    with pytest.raises(UserError, match=told):
+        build(ICEBREAKER, TINY, tmp_path / "out")
+
+
+def test_a_chip_that_only_the_placer_finds_too_large_ends_the_command_with_code_2(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_CELLS", "6000")
+    (tmp_path / "chip.json").write_text(TINY.to_json())
+    told = refused("bitstream", "--config", str(tmp_path / "chip.json"), "--out", str(tmp_path / "out"), "--force")
+    assert "it needs 6,000 logic cells of 5,280 (720 too many)" in told
+
+
+def test_a_placer_that_fails_for_another_reason_is_quoted(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_PIN", "1")
+    with pytest.raises(BitstreamError, match="nextpnr-ice40 failed: ERROR: no place"):
+        build(ICEBREAKER, TINY, tmp_path / "out")
 
 
 def test_nothing_of_an_earlier_run_is_left(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,7 +409,7 @@ def test_bad_seeds_are_refused(seeds: str) -> None:
         (("--clock", "nan"), "must be from 0.1 to 1000"),
         (("--board", "ulx3s-25f", "--clock", "500"), "the PLL of this board makes 10 to 400 MHz"),
         (("--baud", "7000000"), "a bit must last a whole number of clock cycles"),
-        (("--baud", "0"), "baud = 0: a bit must last"),
+        (("--baud", "0"), "baud = 0: must be at least 1"),
         (("--layers", "784;10"), "must be sizes separated by commas"),
         (("--lanes", "7"), "ChipConfig.lanes = 7"),
         (("--config", "missing.json"), "Cannot read the configuration missing.json"),
@@ -373,6 +417,11 @@ def test_bad_seeds_are_refused(seeds: str) -> None:
 )
 def test_bad_options_are_refused(arguments: tuple[str, ...], told: str) -> None:
     assert told in refused("bitstream", *arguments)
+
+
+def test_a_clock_out_of_reach_is_told_as_such() -> None:
+    with pytest.raises(BoardError, match="clock of 7 MHz: the PLL"):
+        bitstream.check_clock(ICEBREAKER, 7_000_000, None)
 
 
 def test_a_whole_configuration_and_an_option_of_the_chip_exclude_each_other(tmp_path: Path) -> None:

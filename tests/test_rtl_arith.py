@@ -208,22 +208,31 @@ def test_die_globals_are_neutral_until_written_and_keep_the_golden_bits() -> Non
 # ---- CRC ------------------------------------------------------------------------------------------------------------
 
 
-def test_crc_is_that_of_zlib_whatever_the_pauses() -> None:
-    dut = Crc32()
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_crc_is_that_of_zlib_whatever_the_pauses(size: int) -> None:
+    dut = Crc32(size)
     draw = random.Random(5)
     frames = [[], [0], [0xFFFFFFFF] * 2, *([draw.getrandbits(32) for _ in range(length)] for length in (1, 3, 9))]
 
     async def bench(context: Any) -> None:
         for frame in frames:
             for word in frame:
-                while draw.random() < 0.3:
-                    context.set(dut.data, draw.getrandbits(32))  # nobody says that it is valid
-                    await context.tick()
-                context.set(dut.data, word)
-                await pulse(context, dut.valid)
+                for part in range(4 // size):
+                    while draw.random() < 0.3:
+                        if part == 0:
+                            context.set(dut.data, draw.getrandbits(32))  # nobody says that it is valid
+                        await context.tick()
+                    context.set(dut.data, word)
+                    assert context.get(dut.ready) == (part == 4 // size - 1)
+                    await pulse(context, dut.valid)
             assert context.get(dut.crc) == zlib.crc32(b"".join(word.to_bytes(4, "little") for word in frame))
             context.set(dut.valid, draw.random() < 0.5)  # `clear` wins
             await pulse(context, dut.clear)
             context.set(dut.valid, 0)
 
     simulate(dut, bench)
+
+
+def test_a_crc_takes_1_2_or_4_bytes_in_a_cycle() -> None:
+    with pytest.raises(ValueError, match="size = 3: must be 1, 2 or 4"):
+        Crc32(3)

@@ -128,6 +128,8 @@ EVENTS = {
     "none": [],
     "same event twice": [(0, 3), (1, 2), (1, 2), (2, 0)],
     "input before": [(0, 3), (0, 2)],
+    "input in a word before": [(0, 5), (0, 2)],
+    "input in a word before, a step later": [(0, 5), (1, 2), (1, 6)],
     "time before": [(2, 3), (1, 4)],
     "no such input": [(0, 1), (1, 8), (2, 0)],
     "first one bad": [(0, 9)],
