@@ -121,13 +121,13 @@ def _run(
 def synthesise(yosys: Tool, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
     """Run Yosys in a folder on the script ``NAME.ys``; all that it says goes to ``NAME.rpt``.
 
-    Some designs end it with an assertion about names of wires (https://github.com/YosysHQ/yosys/issues/4349). Those go
+    Some designs end it with an assertion about wires (https://github.com/YosysHQ/yosys/issues/4349). Those go
     through with their wires cut into bits first, which otherwise would only change the order in which things are tried.
     """
     script = folder / f"{name}.ys"
     arguments = ("-q", "-l", f"{name}.rpt", script.name)
     result = yosys.run(folder, *arguments)
-    if result.returncode and "count_id(" in _ended(folder / f"{name}.rpt"):
+    if result.returncode and "kernel/rtlil.cc" in _ended(folder / f"{name}.rpt"):
         script.write_text(re.sub(r"^(?=synth_)", "proc\nsplitnets\n", script.read_text(), flags=re.MULTILINE))
         result = yosys.run(folder, *arguments)
     return result

@@ -402,7 +402,7 @@ class Outbox(wiring.Component):
             self.available.eq(current != end),
         ]
         with m.If(self.next_valid):
-            # A `next` of the past, or too far ahead, acknowledges nothing.
+            # A `next` of the past, or further ahead than the counter reaches, acknowledges nothing.
             m.d.sync += acknowledged.eq(Mux(not_ahead[len(acknowledged) :].all(), ~not_ahead, 0))
         with m.If(step):
             m.d.sync += [

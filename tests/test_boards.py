@@ -222,7 +222,7 @@ if arguments == ["--version"]:
     print(name + " 9.8.7")
 elif name == "yosys":
     if "FAKE_ASSERT" in os.environ and "splitnets" not in Path(arguments[-1]).read_text():
-        Path("board.rpt").write_text("ERROR: Assert `count_id(wire->name) == 0' failed")
+        Path("board.rpt").write_text("ERROR: Assert `count_id(wire->name) == 0' failed in kernel/rtlil.cc:2872.")
         sys.exit(1)
     Path("board.json").write_text("netlist")
 elif name.startswith("nextpnr"):
