@@ -127,7 +127,7 @@ def synthesise(yosys: Tool, folder: Path, name: str) -> subprocess.CompletedProc
     script = folder / f"{name}.ys"
     arguments = ("-q", "-l", f"{name}.rpt", script.name)
     result = yosys.run(folder, *arguments)
-    if result.returncode and "kernel/rtlil.cc" in _ended(folder / f"{name}.rpt"):
+    if result.returncode and "ERROR: Assert" in _ended(folder / f"{name}.rpt"):
         script.write_text(re.sub(r"^(?=synth_)", "proc\nsplitnets\n", script.read_text(), flags=re.MULTILINE))
         result = yosys.run(folder, *arguments)
     return result

@@ -133,7 +133,8 @@ class WatchedMemory(Elaboratable):
     """Stands for a memory with one write port: exact at the address `place`, which can be any, elsewhere anything.
 
     What is proved of the word at `place` holds for all words, and the solver has only one of them to think of. `exact`
-    tells for each read port that it shows this word.
+    tells for each read port that it shows this word, `watched` that the first one asks for it, `written` that it is
+    written.
     """
 
     def __init__(self, t: Bench, *, shape: Any, depth: int, init: Any) -> None:
@@ -141,6 +142,7 @@ class WatchedMemory(Elaboratable):
         self.place = t.constant(range(depth), "place")
         self.cell = Signal(shape)
         self.exact: list[Signal] = []
+        self.watched, self.written = Signal(name="watched"), Signal(name="written")
         self._reads: list[tuple[Any, tuple[Any, ...]]] = []
         self._write: Any = None
 
@@ -168,6 +170,10 @@ class WatchedMemory(Elaboratable):
                     if transparent_for:
                         with m.If(self._write.en & (self._write.addr == self.place)):
                             m.d.sync += data.eq(self._write.data)
-        with m.If(self._write.en & (self._write.addr == self.place)):
+        m.d.comb += self.written.eq(self._write.en & (self._write.addr == self.place))
+        if self._reads:
+            asked, _ = self._reads[0]
+            m.d.comb += self.watched.eq(asked.en & (asked.addr == self.place))
+        with m.If(self.written):
             m.d.sync += self.cell.eq(self._write.data)
         return m

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import ReadPort, WritePort
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from rtl import serial
+from rtl import cobs, serial
+from rtl.cobs import CobsEncoder
 from rtl.link import WORD, Stage
-from rtl.packets import PACKET_WORDS
-from rtl.serial import LENGTH, Inbox, Outbox, window
+from rtl.packets import EMPTY_BODY, HEADER_BYTES, LONGEST_BODY, PACKET_WORDS
+from rtl.serial import FLAGS, LENGTH, Inbox, Outbox, PacketReceiver, window
 from rtl.uart import UartReceiver, UartTransmitter
-from testbench.formal.bench import Bench, Inside
+from testbench.formal.bench import Bench, Inside, WatchedMemory
 from testbench.formal.solve import Group, Mutant, Proof
 from testbench.formal.streams import steady
 
@@ -592,6 +596,124 @@ class Greedy(Outbox):
         return m
 
 
+# ---- packets --------------------------------------------------------------------------------------------------------
+
+
+class FreeByteCrc(wiring.Component):
+    """Stands for :class:`rtl.serial.ByteCrc`, whatever it answers and when: whoever puts it in drives its outputs."""
+
+    def __init__(self) -> None:
+        inputs = {"clear": In(1), "start": In(1), "data": In(8), "shift_out": In(1)}
+        super().__init__(inputs | {"busy": Out(1), "done": Out(1), "byte": Out(8), "inverse": Out(8), "crc": Out(32)})
+
+    def elaborate(self, platform: object) -> Module:
+        return Module()
+
+
+def packet_receiver(t: Bench, block: type[PacketReceiver] = PacketReceiver) -> None:
+    """A packet is good if its bytes were whole, of a right number, and their CRC was right; otherwise damaged."""
+    m, dut, crc = t.m, block(), FreeByteCrc()
+    with patch.object(serial, "ByteCrc", lambda: crc):
+        inside = Inside(dut)
+    m.submodules.dut = inside.fragment
+    t.drive(dut.bytes.valid, dut.bytes.payload, dut.broken, crc.busy, crc.done, crc.byte, crc.inverse, crc.crc)
+    byte, taken = dut.bytes.payload, dut.bytes.valid & dut.bytes.ready
+
+    # The encoding as docs/serial.md has it: a code is the distance to the next one, which the 0 at the end stands for.
+    begun, spoilt, distance = Signal(), Signal(), Signal(7)
+    code = ~begun | (distance == 1)
+    ends = taken & (byte == 0) & (begun | spoilt)
+    with m.If(taken):
+        m.d.sync += begun.eq(byte != 0)
+        with m.If(byte == 0):
+            m.d.sync += spoilt.eq(0)
+        with m.Else():
+            m.d.sync += distance.eq(Mux(code, byte, distance - 1))
+            with m.If(code & byte[7]):
+                m.d.sync += spoilt.eq(1)
+    with m.If(dut.broken):
+        m.d.sync += spoilt.eq(1)
+
+    # Bytes of the body, up to one too many.
+    count, first = Signal(range(LONGEST_BODY + 2)), Signal(8)
+    with m.If(crc.done & (count == 0)):
+        m.d.sync += first.eq(crc.byte)
+    with m.If(~begun):
+        m.d.sync += count.eq(0)
+    with m.Elif(crc.done & (count != LONGEST_BODY + 1)):
+        m.d.sync += count.eq(count + 1)
+    flags = data.View(FLAGS, first[: FLAGS.size])
+    payload = count - EMPTY_BODY
+    right = (count >= EMPTY_BODY) & (count <= LONGEST_BODY) & (count[:2] == 0)
+    right &= Mux(flags.hello, payload == 4, ~flags.data | (payload != 0))
+    good = ends & begun & code & ~spoilt & right & (crc.crc == zlib.crc32(bytes(4)))
+    t.claim(dut.good == t.past(good))
+    t.claim(dut.damaged == t.past(ends & ~good))
+    t.claim(~good | (Value.cast(dut.flags) == Value.cast(flags)))
+    t.claim(~good | (payload == 0) | (dut.length.last_word == (payload >> 2) - 1))
+
+    # For the induction.
+    decoder = inside.part("decoder")
+    t.claim((decoder["begun"] == begun) & (decoder["spoilt"] == spoilt))
+    t.claim(~begun | (decoder["distance"] == distance))
+    t.claim(count <= LONGEST_BODY + 1)
+    t.claim(~begun | (count == LONGEST_BODY + 1) | (dut.offset == (count - HEADER_BYTES)[:7]))
+    t.claim(~begun | (inside["too_long"] == (count == LONGEST_BODY + 1)))
+    t.claim((count == 0) | (count == LONGEST_BODY + 1) | (Value.cast(dut.flags) == Value.cast(flags)))
+
+
+class HearsNothingOfLoss(PacketReceiver):
+    """Takes a packet of which a byte was lost."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = super().elaborate(platform)
+        m.d.comb += m.submodules.decoder.broken.eq(0)
+        return m
+
+
+def cobs_encoder(t: Bench, block: type[CobsEncoder] = CobsEncoder) -> None:
+    """What is offered stays until it is taken, and a packet that is whole is left alone until its 0 was taken."""
+    m, dut = t.m, block()
+    memories: list[WatchedMemory] = []
+
+    def memory(**arguments: Any) -> WatchedMemory:
+        memories.append(WatchedMemory(t, **arguments))
+        return memories[-1]
+
+    with patch.object(cobs, "Memory", memory):
+        inside = Inside(dut)
+    m.submodules.dut = inside.fragment
+    (ring,) = memories
+    t.drive(dut.body.valid, dut.body.payload, dut.clear, dut.encoded.ready)
+    sending, waiting, half = inside.ongoing("READ", "SEND"), inside["waiting"], inside["half"]
+    closing, sent_half = inside["close"], inside["sent_half"]
+    (patching,) = nameless(inside, "sync", 1)
+    writes = ring.written & (ring.place[7] == Mux(sending, sent_half, ~half))
+    t.claim(~writes | (~sending & ~waiting))
+    stalled = t.past(dut.encoded.valid & ~dut.encoded.ready)
+    t.claim(~stalled | dut.encoded.valid)
+    t.claim(~stalled | ~ring.exact[0] | (dut.encoded.payload == t.past(dut.encoded.payload)))
+    t.claim(~stalled | (ring.exact[0] == t.past(ring.exact[0])))
+    t.reach(sending & waiting)
+
+    # For the induction: the other half is filled, unless that has been done.
+    t.claim(inside.ongoing())
+    t.claim((half == sent_half) ^ (sending ^ waiting))
+    t.claim(~waiting | ~(patching | closing))
+    t.claim(~(patching & closing))
+    t.claim(~dut.encoded.valid | (ring.exact[0] == ring.watched))
+    t.claim(~dut.encoded.valid | ~ring.exact[0] | (dut.encoded.payload == ring.cell))
+
+
+class Impatient(CobsEncoder):
+    """Begins a third packet although one waits."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = super().elaborate(platform)
+        m.d.comb += self.body.ready.eq(1)
+        return m
+
+
 GROUP = Group(
     "Serial link",
     "What a sender's line looks like is written into the bench: each of its edges lies anywhere within the tolerance, "
@@ -659,6 +781,21 @@ GROUP = Group(
             stage,
             reached=4,
             mutants={"a word is taken while one is held": Mutant(partial(stage, block=Overrun), 5)},
+        ),
+        Proof(
+            "cobs-encoder",
+            "`CobsEncoder`: what is offered stays until it is taken; the bytes of a whole packet are not written again "
+            "before its last one, the 0, was taken",
+            cobs_encoder,
+            reached=8,
+            mutants={"a packet is begun while one waits": Mutant(partial(cobs_encoder, block=Impatient), 8)},
+        ),
+        Proof(
+            "packet-receiver",
+            "`PacketReceiver` with its decoder: a packet is good exactly if its encoding is right to the end, no byte "
+            "of it was lost, its length is one that its flags allow, and the CRC is right; it is damaged otherwise",
+            packet_receiver,
+            mutants={"a lost byte does not matter": Mutant(partial(packet_receiver, block=HearsNothingOfLoss), 14)},
         ),
         *(
             Proof(
