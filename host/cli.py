@@ -216,7 +216,9 @@ BoardStateBits = Annotated[
 DieTables = Annotated[
     bool | None, typer.Option("--die-tables/--no-die-tables", help="Tables that distort the chip. Default: none.")
 ]
-BoardLearning = Annotated[bool | None, typer.Option("--learning", help="Build what on-chip learning needs.")]
+BoardLearning = Annotated[
+    bool | None, typer.Option("--learning/--no-learning", help="Build what on-chip learning needs.")
+]
 BoardDelays = Annotated[int | None, typer.Option("--delay-slots", help="Delays go up to one step less. Default: none.")]
 AxonalDelays = Annotated[
     bool | None, typer.Option("--axonal-delays", help="With delays: one of each source instead of one of each synapse.")

@@ -206,6 +206,7 @@ def changes(cfg: ChipConfig) -> Iterator[list[tuple[str, ChipConfig]]]:
         [(f"--state-bits {n}", {"state_bits": n}) for n in (24, 16, 12) if n < cfg.state_bits],
         [("--no-bernoulli", {"bernoulli": False})] * cfg.bernoulli,
         [("--no-die-tables", {"die_tables": False})] * cfg.die_tables,
+        [("--no-learning", {"learning": False})] * cfg.learning,
     ]
     for kind in tries:
         found = []

@@ -310,7 +310,7 @@ def test_every_change_that_is_proposed_makes_the_chip_smaller_and_keeps_the_netw
 def test_changes_that_cannot_be_built_are_not_proposed() -> None:
     chip = ChipConfig((16, 8, 4), lanes=4, weight_bits=8, state_bits=12, bernoulli=False, learning=True)
     kinds = [[option for option, _ in kind] for kind in fit.changes(chip)]
-    assert kinds == [["--weight-bits 4"], ["--no-die-tables"]]  # fewer bits do not learn
+    assert kinds == [["--weight-bits 4"], ["--no-die-tables"], ["--no-learning"]]  # fewer bits do not learn
 
 
 def test_fit_lists_memories_and_verdict() -> None:
