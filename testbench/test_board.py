@@ -274,17 +274,18 @@ def test_a_network_runs_and_learns_on_the_board_as_on_the_model(board: BoardSimu
 
 
 @pytest.mark.parametrize("damage", [0.0, 0.002])
-def test_trainings_through_a_board_end_as_on_the_model(damage: float) -> None:
+def test_trainings_through_a_board_end_as_in_the_simulator_and_on_the_model(damage: float) -> None:
     data = datasets.split("moons", 20, seed=0)
     ends = []
     with BoardSimulator(CFG, damage=damage, seed=2) as board:
-        for backend in (f"serial:{board.device}", "golden"):
+        for backend in (f"serial:{board.device}", "sim", "golden"):
             with Chip(CFG, backend=backend, **patience(backend)) as chip:
                 chain = MetropolisHastings(chip, steps=10, timesteps=8, seed=5).fit(data.x_train, data.y_train)
                 descent = SpikeBackprop(chip, epochs=1, timesteps=8, seed=5).fit(data.x_train, data.y_train)
                 ends.append([*chain.network_.weights, *descent.network_.weights, *chip.weights()])
-    for mine, theirs in zip(*ends, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    for on_board, simulated, modelled in zip(*ends, strict=True):
+        np.testing.assert_array_equal(on_board, simulated)
+        np.testing.assert_array_equal(on_board, modelled)
 
 
 @pytest.mark.slow
