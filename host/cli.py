@@ -789,16 +789,10 @@ def bitstream(
                 watch=lambda step: status.update(escape(step)),
             )
         console.print(result_table(f"{info.title}: {folder}", flow.rows(report), ("", "")))
-        if "bitstream" in report:
-            loaders = " or ".join(loader.format(file=folder / report["bitstream"]["file"]) for loader in info.loaders)
-            console.print(f"Load it with: {loaders}", highlight=False, soft_wrap=True)
-        else:
-            loaders = " or ".join(loader.format(file=f"{flow.TOP}.bit") for loader in info.loaders)
-            console.print(
-                f"In {folder}: vivado -mode batch -source {flow.TOP}.tcl, then {loaders}",
-                highlight=False,
-                soft_wrap=True,
-            )
+        made = folder / report["bitstream"]["file"] if "bitstream" in report else f"{flow.TOP}.bit"
+        load = " or ".join(loader.format(file=made) for loader in info.loaders)
+        vivado = f"In {folder}: vivado -mode batch -source {flow.TOP}.tcl, then {load}"
+        console.print(f"Load it with: {load}" if "bitstream" in report else vivado, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: spikeloop fit --board icebreaker --layers 784,128,10\n\nExample: spikeloop fit")

@@ -133,8 +133,8 @@ def _measure(info: BoardInfo, cfg: ChipConfig) -> tuple[Inventory, tuple[Place, 
 
 def estimate(info: BoardInfo, cfg: ChipConfig) -> Fit:
     """What the chip `cfg` needs of a board."""
-    netlist, places = _measure(info, cfg)
-    logic = round(float(weights(info.family) @ _features(info, netlist, places)))
+    _, places = _measure(info, cfg)
+    logic = cells(info, cfg, weights(info.family))
     found = error(info, cfg)
     if found is None:
         return Fit(info, cfg, places, logic)

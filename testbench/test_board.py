@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from host import Chip, Network, datasets
+from host.backends import is_serial
 from host.errors import LinkLost
 from host.serial import SerialBackend
 from host.trainers import MetropolisHastings, SpikeBackprop
@@ -248,7 +249,7 @@ def network(cfg: ChipConfig, seed: int) -> Network:
 
 def patience(backend: str) -> dict[str, Any]:
     """A simulated board on a busy machine may need long for an answer."""
-    return {"timeout": 60.0} if backend.startswith("serial") else {}
+    return {"timeout": 60.0} if is_serial(backend) else {}
 
 
 def test_a_network_runs_and_learns_on_the_board_as_on_the_model(board: BoardSimulator) -> None:
